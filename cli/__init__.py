@@ -1,0 +1,1 @@
+"""One command, `fieldgate`: the only place that knows both sides."""

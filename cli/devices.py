@@ -1,0 +1,61 @@
+"""What simulated devices publish: message k of a run is a function of k, so nothing has to be remembered. Pure.
+
+The messages of N devices take turns: message k is the reading `k // N` of device `k % N`, due at `start` + k / (N x rate)
+seconds, and its event time is exactly that moment, however late it is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MILLION = 10**6
+"""Rates are kept as whole messages per 10**6 seconds, so that when a message is due is exact."""
+
+
+class Devices:
+    """N devices replaying tables of values, each reading with its event time and the device's own counter."""
+
+    def __init__(
+        self,
+        count: int,
+        rate: float,
+        tables: Sequence[Sequence[float]],
+        *,
+        topic: str,
+        start: int,
+        first: int = 1,
+        name: str = "device",
+    ) -> None:
+        width = len(str(count))
+        self.names = [f"{name}-{number:0{width}}" for number in range(1, count + 1)]
+        self.first = first
+        self._topics = [topic.replace("{device}", device) for device in self.names]
+        self._tables = [_texts(tables[at % len(tables)], at // len(tables)) for at in range(count)]
+        self._per_million = round(count * rate * MILLION)
+        self._start = start
+
+    def due(self, k: int) -> int:
+        """When (ns) message k is due, which is its event time."""
+        return self._start + k * 10**9 * MILLION // self._per_million
+
+    def until(self, now: int) -> int:
+        """How many messages are due by now (ns)."""
+        return max(0, -(-(now - self._start + 1) * self._per_million // (10**9 * MILLION)))
+
+    def pair(self, k: int) -> tuple[int, int]:
+        """Which device message k is of, and its counter."""
+        turn, device = divmod(k, len(self.names))
+        return device, self.first + turn
+
+    def message(self, k: int) -> tuple[str, bytes]:
+        """Give topic and payload of message k."""
+        turn, device = divmod(k, len(self.names))
+        table = self._tables[device]
+        value = table[turn % len(table)]
+        return self._topics[device], f'{{"time":{self.due(k)},"value":{value},"n":{self.first + turn}}}'.encode()
+
+
+def _texts(table: Sequence[float], lap: int) -> list[str]:
+    """Write a table out as JSON numbers, beginning elsewhere for every further device that replays it."""
+    begin = lap * 997 % len(table)
+    return [repr(float(value)) for value in [*table[begin:], *table[:begin]]]

@@ -1,0 +1,152 @@
+"""Where results are kept: what any store must do, and the values that go in and come out.
+
+What every store promises, and `tests/cloud/test_store.py` checks of each:
+
+1. Rows, ledger marks and losses of one batch commit in one transaction; `apply` returns after the commit, or raises
+   StoreUnavailable with nothing done. Batches of many gateways may share a transaction.
+2. A row's key is (gateway, series name, definition digest, clock domain, start); the higher revision wins.
+3. The ledger alone decides what is a duplicate. A frame that cannot be decoded or names what was never defined is
+   quarantined: kept (bounded), receipted, counted.
+4. Bounded: what waits for a commit, in bytes; every answer, in rows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.store.answers import AlertsPage, GatewayView, LaneView, QuarantinedView, SeriesView, WindowsPage
+from protocol.messages import AlertsBody, DefinitionsBody, Hello, LossesBody, Mark, WindowRows
+
+MAX_ROWS = 10_000
+"""Rows in one answer: about 2 MB of JSON, and a few milliseconds between two commits."""
+MAX_IDS = 1_000_000
+"""Series and definition numbers of one epoch stay below this; they index arrays."""
+
+
+class Windows(NamedTuple):
+    """Window rows in the gateway's own numbers."""
+
+    rows: WindowRows
+    domain: str
+
+
+class Undecodable(NamedTuple):
+    """A well-framed frame that holds nothing we understand: why, in one word and in detail, and its bytes."""
+
+    cause: str
+    detail: str
+    body: bytes
+
+
+Holds = DefinitionsBody | Windows | AlertsBody | LossesBody | Undecodable
+
+
+class Arrived(NamedTuple):
+    """One frame in its lane. `size` is its bytes on the wire."""
+
+    lane: str
+    seq: int
+    chain: int
+    content: int
+    size: int
+    holds: Holds
+
+
+class Batch(NamedTuple):
+    """Frames of one gateway's epoch, in the order they came. `size` is about what they occupy in memory."""
+
+    gateway: str
+    epoch: int
+    frames: list[Arrived]
+    size: int
+
+
+class Stored(NamedTuple):
+    """Committed rows in the store's own numbers, for whoever watches; arrays of shape (n,)."""
+
+    utc: bool
+    series: NDArray[np.int64]
+    start: NDArray[np.int64]
+    size: NDArray[np.int64]
+    rows: WindowRows
+
+
+class Greeted(NamedTuple):
+    """What is here of a gateway's epoch; `fork` says why it cannot go on."""
+
+    marks: dict[str, Mark]
+    fork: str = ""
+
+
+class Applied(NamedTuple):
+    """What a batch came to. `marks` are those of the lanes it touched."""
+
+    marks: dict[str, Mark]
+    fork: str
+    stored: list[Stored]
+    accepted: int
+    duplicate: int
+    deferred: int
+    quarantined: dict[str, int]  # by cause
+    windows: int  # rows written: new, or a higher revision
+    readings: int  # inside rows that were stated for the first time
+    bytes: int
+    new_series: int
+    committed: int  # ns
+
+
+class Totals(NamedTuple):
+    """Sums over everything that is stored."""
+
+    gateways: int
+    series: int
+    windows: int
+
+
+class Store(Protocol):
+    """Asynchronous face of a store. Any method may raise StoreUnavailable."""
+
+    async def open(self) -> None:
+        """Make ready; StoreUnavailable says why not."""
+
+    async def close(self) -> None:
+        """Commit what waits, then end."""
+
+    @property
+    def lacking(self) -> str:
+        """Why it is not ready; "" when the last commit succeeded."""
+
+    async def hello(self, hello: Hello, now: int) -> Greeted:
+        """Note that a gateway speaks, and compare its lanes with the ledger."""
+
+    async def apply(self, batch: Batch) -> Applied:
+        """Commit a batch; waits while too many bytes are waiting already."""
+
+    async def gateways(self) -> list[GatewayView]:
+        """Give all gateways by name, as far as the store knows them: never online, without lag."""
+
+    async def series(self, gateway: str | None, match: str | None, after: int, limit: int) -> list[SeriesView]:
+        """Give series with an id above `after`, whose name matches the glob."""
+
+    async def windows(
+        self, series: int, definition: int | None, domain: str, between: tuple[int | None, int], limit: int
+    ) -> WindowsPage | None:
+        """Give windows of a series with start in [from, to), oldest first; without `from`, the newest. None: unknown."""
+
+    async def alerts(self, gateway: str | None, before: int, limit: int) -> AlertsPage:
+        """Give alerts raised before a time, newest first."""
+
+    async def ledger(self, gateway: str | None) -> list[LaneView]:
+        """Give the ledger of each gateway's newest epochs."""
+
+    async def quarantine(self, limit: int) -> list[QuarantinedView]:
+        """Give what was quarantined, newest first."""
+
+    async def totals(self) -> Totals:
+        """Count what is stored."""
+
+    async def expire(self, before: int, after: int) -> int:
+        """Delete windows and alerts older than a time, a bounded step; give where to go on after, 0 when done."""

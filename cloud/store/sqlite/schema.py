@@ -1,0 +1,107 @@
+"""The tables, and the statements that write them.
+
+A series is (gateway, name) for ever; `series_ids` says which number it has in one epoch. Numbers here are small because
+they are repeated: a window row holds integers only. Tables whose rows are found by key alone have no row id.
+"""
+
+from __future__ import annotations
+
+VERSION = 1
+
+PRAGMAS = (
+    "PRAGMA locking_mode = EXCLUSIVE",  # one process, one connection: see the file's head in __init__
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",  # with NORMAL a commit, and with it a receipt, may vanish at power loss
+    "PRAGMA cache_size = -32768",
+    "PRAGMA journal_size_limit = 67108864",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA foreign_keys = OFF",
+)
+
+TABLES = """
+CREATE TABLE gateways (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL,
+    epoch INTEGER NOT NULL, boot TEXT NOT NULL, version TEXT NOT NULL,
+    recorded INTEGER NOT NULL DEFAULT 0, windowed INTEGER NOT NULL DEFAULT 0, windows INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0, counts TEXT NOT NULL DEFAULT '{}');
+
+CREATE TABLE epochs (
+    gateway INTEGER, epoch INTEGER, began INTEGER NOT NULL, fork TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (gateway, epoch)) WITHOUT ROWID;
+
+CREATE TABLE lanes (
+    gateway INTEGER, epoch INTEGER, lane INTEGER, ledger BLOB NOT NULL,
+    received INTEGER NOT NULL DEFAULT 0, duplicate INTEGER NOT NULL DEFAULT 0, quarantined INTEGER NOT NULL DEFAULT 0,
+    dropped INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
+    oldest INTEGER NOT NULL DEFAULT 1, next INTEGER NOT NULL DEFAULT 1,
+    PRIMARY KEY (gateway, epoch, lane)) WITHOUT ROWID;
+
+CREATE TABLE losses (
+    gateway INTEGER, epoch INTEGER, lane INTEGER, first INTEGER, last INTEGER NOT NULL, cause TEXT NOT NULL,
+    oldest INTEGER NOT NULL, newest INTEGER NOT NULL, stored INTEGER NOT NULL,
+    PRIMARY KEY (gateway, epoch, lane, first)) WITHOUT ROWID;
+
+CREATE TABLE series (
+    id INTEGER PRIMARY KEY, gateway INTEGER NOT NULL, name TEXT NOT NULL, UNIQUE (gateway, name));
+
+CREATE TABLE series_ids (
+    gateway INTEGER, epoch INTEGER, local INTEGER, series INTEGER NOT NULL,
+    PRIMARY KEY (gateway, epoch, local)) WITHOUT ROWID;
+
+CREATE TABLE definitions (
+    id INTEGER PRIMARY KEY, digest TEXT NOT NULL, size INTEGER NOT NULL, hop INTEGER NOT NULL,
+    UNIQUE (digest, size, hop));
+
+CREATE TABLE definition_ids (
+    gateway INTEGER, epoch INTEGER, local INTEGER, definition INTEGER NOT NULL,
+    PRIMARY KEY (gateway, epoch, local)) WITHOUT ROWID;
+
+CREATE TABLE domains (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+INSERT INTO domains VALUES (0, '');
+
+CREATE TABLE streams (
+    series INTEGER, definition INTEGER, domain INTEGER, PRIMARY KEY (series, definition, domain)) WITHOUT ROWID;
+
+CREATE TABLE windows (
+    series INTEGER, definition INTEGER, domain INTEGER, start INTEGER, revision INTEGER NOT NULL,
+    count INTEGER NOT NULL, mean REAL, deviation REAL, minimum REAL, maximum REAL, first REAL, last REAL,
+    stored INTEGER NOT NULL, PRIMARY KEY (series, definition, domain, start)) WITHOUT ROWID;
+
+CREATE TABLE alerts (
+    gateway INTEGER NOT NULL, series TEXT NOT NULL, start INTEGER NOT NULL, revision INTEGER NOT NULL,
+    rule TEXT NOT NULL, domain INTEGER NOT NULL, stamp INTEGER NOT NULL, score REAL, version INTEGER NOT NULL,
+    stored INTEGER NOT NULL, UNIQUE (gateway, series, start, revision, rule, domain));
+CREATE INDEX alerts_by_stamp ON alerts (stamp);
+
+CREATE TABLE quarantine (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, gateway INTEGER NOT NULL, epoch INTEGER NOT NULL, lane INTEGER NOT NULL,
+    seq INTEGER NOT NULL, cause TEXT NOT NULL, detail TEXT NOT NULL, stored INTEGER NOT NULL, size INTEGER NOT NULL,
+    body BLOB NOT NULL);
+"""
+
+WINDOW = """
+INSERT INTO windows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET revision = excluded.revision, count = excluded.count, mean = excluded.mean,
+    deviation = excluded.deviation, minimum = excluded.minimum, maximum = excluded.maximum, first = excluded.first,
+    last = excluded.last, stored = excluded.stored
+WHERE excluded.revision > windows.revision
+"""
+
+GATEWAY = """
+INSERT INTO gateways (name, first_seen, last_seen, epoch, boot, version, recorded) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET last_seen = excluded.last_seen, epoch = excluded.epoch, boot = excluded.boot,
+    version = excluded.version, recorded = max(recorded, excluded.recorded)
+"""
+
+HEAD = """
+INSERT INTO lanes (gateway, epoch, lane, ledger, oldest, next) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET oldest = excluded.oldest, next = max(next, excluded.next)
+"""
+
+LANE = """
+INSERT INTO lanes (gateway, epoch, lane, ledger, received, duplicate, quarantined, dropped, bytes, next)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET ledger = excluded.ledger, received = received + excluded.received,
+    duplicate = duplicate + excluded.duplicate, quarantined = quarantined + excluded.quarantined,
+    dropped = dropped + excluded.dropped, bytes = bytes + excluded.bytes, next = max(next, excluded.next)
+"""

@@ -1,0 +1,103 @@
+// Where the data comes from: reads over HTTP, then the live stream. Knows nothing of how it is shown.
+//
+// The stream is opened first and what it may have missed is read after it has opened, so nothing falls in between;
+// reconnecting is the same path. A stream that stays silent for SILENCE is taken for dead.
+
+const SILENCE = 30_000;
+const RETRY = [1000, 2000, 4000, 8000, 15_000];
+const PAGE = 1000;
+const PAGES = 8;
+
+/** The cloud asked who we are. */
+export class SignInNeeded extends Error {}
+
+/** Server clock minus ours in ms, from the newest answer: charts end at the server's now. */
+let skew = 0;
+export const now = () => Date.now() + skew;
+
+async function get(path, query = {}) {
+  const url = new URL(path, document.baseURI);
+  for (const [key, value] of Object.entries(query)) url.searchParams.set(key, value);
+  const answer = await fetch(url, { headers: { accept: "application/json" }, cache: "no-store" });
+  if (answer.status === 401 || answer.status === 403) throw new SignInNeeded();
+  if (!answer.ok) throw new Error(`${path} answered ${answer.status}`);
+  const date = Date.parse(answer.headers.get("date") ?? "");
+  if (date && Math.abs(date - Date.now()) > 2000) skew = date - Date.now();
+  return answer.json();
+}
+
+export const gateways = async () => (await get("v1/gateways")).gateways;
+export const series = async () => (await get("v1/series")).series;
+export const ledger = async () => (await get("v1/ledger")).ledger;
+
+/** All windows of a series that start at or after `from` (ms); at most PAGES pages of them, given page by page. */
+export async function* windows(id, from) {
+  let start = BigInt(Math.floor(from)) * 1_000_000n;
+  for (let page = 0; page < PAGES; page += 1) {
+    const answer = await get("v1/windows", { series: id, from: start, limit: PAGE });
+    yield answer.windows;
+    if (answer.next === null || answer.next === undefined) return;
+    start = BigInt(answer.next);
+  }
+}
+
+/** The live stream. `on.state` hears "connecting", "live" and "lost". */
+export class Live {
+  #source = null;
+  #timer = 0;
+  #watch = 0;
+  #failures = 0;
+  #ids = [];
+
+  constructor(on) {
+    this.on = on;
+  }
+
+  /** Follow these series from now on. */
+  follow(ids) {
+    this.#ids = [...ids];
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#open(), this.#source ? 200 : 0);
+  }
+
+  #open() {
+    this.#source?.close();
+    const url = new URL("v1/live", document.baseURI);
+    url.searchParams.set("series", this.#ids.join(","));
+    const source = new EventSource(url);
+    this.#source = source;
+    source.addEventListener("open", () => this.#opened());
+    source.addEventListener("error", () => this.#lost());
+    this.#hear(source, "fleet", (body) => this.on.fleet(body.gateways));
+    this.#hear(source, "windows", (body) => this.on.windows(body.rows));
+    this.#listen();
+  }
+
+  #hear(source, event, take) {
+    source.addEventListener(event, (message) => {
+      this.#listen();
+      take(JSON.parse(message.data));
+    });
+  }
+
+  #opened() {
+    this.#failures = 0;
+    this.on.state("live");
+    this.#listen();
+  }
+
+  #lost() {
+    this.on.state("lost");
+    clearTimeout(this.#watch);
+    this.#source.close();
+    const wait = RETRY[Math.min(this.#failures, RETRY.length - 1)];
+    this.#failures += 1;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#open(), wait * (0.5 + Math.random() / 2));
+  }
+
+  #listen() {
+    clearTimeout(this.#watch);
+    this.#watch = setTimeout(() => this.#lost(), SILENCE);
+  }
+}

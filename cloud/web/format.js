@@ -1,0 +1,49 @@
+// How numbers and times read. English on purpose: the page is, and a half-translated number misleads.
+
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const measured = new Intl.NumberFormat("en", { maximumSignificantDigits: 5 });
+const scientific = new Intl.NumberFormat("en", { notation: "scientific", maximumSignificantDigits: 4 });
+const minutes = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const seconds = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const NONE = "\u2013";
+
+/** A count, every digit of it. */
+export const count = (n) => (Number.isFinite(n) ? whole.format(n) : NONE);
+
+/** A measured value, five digits of it. */
+export function value(n) {
+  if (!Number.isFinite(n)) return NONE;
+  const size = Math.abs(n);
+  return size !== 0 && (size >= 1e9 || size < 1e-4) ? scientific.format(n) : measured.format(n);
+}
+
+/** Bytes, in decimal units. */
+export function bytes(n) {
+  if (!Number.isFinite(n)) return NONE;
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let unit = 0;
+  while (n >= 1000 && unit < units.length - 1) {
+    n /= 1000;
+    unit += 1;
+  }
+  return `${n.toFixed(unit === 0 || n >= 100 ? 0 : 1)} ${units[unit]}`;
+}
+
+/** A span of seconds, in the unit a person would use. */
+export function span(s) {
+  if (!Number.isFinite(s)) return NONE;
+  if (s < 0) return "0.0 s";
+  if (s < 9.95) return `${s.toFixed(1)} s`;
+  if (s < 120) return `${Math.round(s)} s`;
+  if (s < 7200) return `${Math.round(s / 60)} min`;
+  return s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} d`;
+}
+
+/** Nanoseconds since 1970 as the time of day. */
+export const clock = (ns) => seconds.format(ns / 1e6);
+
+/** Axis labels for seconds since 1970: seconds only where ticks are closer than a minute. */
+export const ticks = (splits) => {
+  const fine = splits.length > 1 && splits[1] - splits[0] < 60;
+  return splits.map((s) => (fine ? seconds : minutes).format(s * 1000));
+};

@@ -1,0 +1,258 @@
+"""The gateway's configuration: one frozen value, made once from one TOML text.
+
+Durations are text such as "500ms", "10s", "1h" and become integer nanoseconds; sizes such as "2GiB" become bytes.
+Secrets are never in the file: `*_file` and `*_env` say where they are. What is wrong is refused with its key, value and
+expectation. `PipelineConfig` is the part that changes results: it is written into journal and checkpoints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from protocol.errors import ConfigurationRefused
+from protocol.settings import NAME, Duration, Section, Size, convert, parse_toml
+
+TOPIC_LEVEL = re.compile(r"\{([a-z_]+)\}")
+MAX_HOPS = 64
+"""A hopping window holds a reading at most this often; more would multiply memory for no finer answer."""
+
+
+class Broker(Section, frozen=True):
+    """An MQTT broker: `mqtt://host:1883` or `mqtts://host:8883`."""
+
+    url: str = "mqtt://127.0.0.1:1883"
+    client_id: str = ""  # "" is fieldgate-{name}: stable, or the session would be lost
+    username: str = ""
+    password_file: str = ""
+    password_env: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    keepalive: Duration = Duration(60 * 10**9)
+    session_expiry: Duration = Duration(7 * 86400 * 10**9)
+    receive_maximum: int = 20_000
+
+    @property
+    def address(self) -> tuple[str, int, bool]:
+        """Host, port, and whether TLS is spoken."""
+        parts = urlsplit(self.url)
+        tls = parts.scheme == "mqtts"
+        return parts.hostname or "127.0.0.1", parts.port or (8883 if tls else 1883), tls
+
+
+class Source(Section, frozen=True):
+    """A family of topics and how to read their payloads."""
+
+    topic: str
+    format: Literal["json", "number", "msgpack"] = "json"
+    value: str = "value"  # path of the value, levels parted by dots
+    values: dict[str, str] = msgspec.field(default_factory=dict)  # measurement to path; replaces `value`
+    time: str = "time"  # path of the event time; where it is missing, arrival time stands in
+    time_unit: Literal["auto", "s", "ms", "us", "ns", "rfc3339"] = "auto"
+    qos: Literal[0, 1] = 1
+    device: str = ""  # fixed device name, for a topic without {device}
+    measurement: str = ""  # fixed measurement, for a topic without {measurement}
+
+    @property
+    def filter(self) -> str:
+        """The MQTT topic filter that this template subscribes to."""
+        return TOPIC_LEVEL.sub("+", self.topic)
+
+
+class Clean(Section, frozen=True):
+    """What is removed from, and done to, the series whose names match; the first match wins, key by key."""
+
+    series: str = "*"
+    min: float | None = None
+    max: float | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+class Window(Section, frozen=True):
+    """One way to window the series whose names match."""
+
+    series: str = "*"
+    size: Duration = Duration(10 * 10**9)
+    hop: Duration | None = None  # None: equal to size, a tumbling window
+    lateness: Duration = Duration(0)
+    late: Literal["revise", "drop"] = "revise"
+    revise_for: Duration = Duration(60 * 10**9)
+
+    @property
+    def step(self) -> int:
+        """Nanoseconds from one window's start to the next one's."""
+        return self.hop or self.size
+
+
+class Time(Section, frozen=True):
+    """How far clocks are believed."""
+
+    max_future: Duration = Duration(300 * 10**9)  # beyond the record's stamp: removed with reason `future`
+    idle: Duration = Duration(5 * 10**9)  # a device silent this long has its event time carried on by ours
+
+
+class PipelineConfig(Section, frozen=True):
+    """The part that changes results."""
+
+    clean: tuple[Clean, ...] = ()
+    window: tuple[Window, ...] = (Window(),)
+    time: Time = Time()
+    max_series: int = 100_000
+
+
+class Journal(Section, frozen=True):
+    """Where recorded readings are kept, and for how long."""
+
+    max_bytes: Size = Size(2 << 30)
+    max_age: Duration = Duration(30 * 86400 * 10**9)
+    segment_bytes: Size = Size(8 << 20)
+    record_interval: Duration = Duration(10 * 10**6)
+    commit_interval: Duration = Duration(100 * 10**6)
+    max_pending: Size = Size(32 << 20)  # readings not yet committed; when full, intake stops reading
+    checkpoint_interval: Duration = Duration(300 * 10**9)
+    checkpoint_readings: int = 1_000_000  # bounds the replay after a restart
+
+
+class Spool(Section, frozen=True):
+    """Results waiting for the cloud. When a lane is full its oldest segment is dropped and reported."""
+
+    telemetry_bytes: Size = Size(1 << 30)
+    results_bytes: Size = Size(256 << 20)
+    alerts_bytes: Size = Size(256 << 20)
+    segment_bytes: Size = Size(4 << 20)
+
+
+class Uplink(Section, frozen=True):
+    """The way to the cloud; without a `url` the gateway works alone."""
+
+    url: str = ""
+    token_file: str = ""
+    token_env: str = ""
+    ca_file: str = ""
+    max_rate: Size | None = None  # bytes a second
+    pack_interval: Duration = Duration(200 * 10**6)
+    max_in_flight: Size = Size(1 << 20)
+
+
+class Http(Section, frozen=True):
+    """The gateway's own /livez, /readyz and /metrics; loopback only. Port 0 takes a free one."""
+
+    listen: str = ""  # "" is off; "127.0.0.1:9273" for example
+
+
+class GatewayConfig(Section, frozen=True):
+    """The whole file."""
+
+    name: str
+    data: str
+    source: tuple[Source, ...]
+    devices: Broker = Broker()
+    bus: Broker | None = None  # None: the devices' broker serves both
+    clean: tuple[Clean, ...] = ()
+    window: tuple[Window, ...] = (Window(),)
+    time: Time = Time()
+    max_series: int = 100_000
+    journal: Journal = Journal()
+    spool: Spool = Spool()
+    uplink: Uplink = Uplink()
+    http: Http = Http()
+
+    @property
+    def pipeline(self) -> PipelineConfig:
+        """The part that changes results."""
+        return PipelineConfig(clean=self.clean, window=self.window, time=self.time, max_series=self.max_series)
+
+
+def parse(text: str, file: str = "") -> GatewayConfig:
+    """Read a gateway configuration; ConfigurationRefused explains the first thing that is wrong."""
+    config = convert(parse_toml(text, file), GatewayConfig, file)
+    for key, value, expectation in _contradictions(config):
+        raise ConfigurationRefused(key, value, expectation, file=file)
+    return config
+
+
+def _contradictions(config: GatewayConfig) -> Iterator[tuple[str, object, str]]:
+    if not NAME.fullmatch(config.name):
+        yield "name", config.name, "1 to 63 of letters, digits, '.', '_', '-', beginning with a letter or digit"
+    if not config.source:
+        yield "source", [], "at least one [[source]] with a topic"
+    for number, source in enumerate(config.source):
+        yield from _source_contradictions(f"source[{number}]", source)
+    for number, window in enumerate(config.window):
+        yield from _window_contradictions(f"window[{number}]", window)
+    for number, rule in enumerate(config.clean):
+        if rule.min is not None and rule.max is not None and rule.min > rule.max:
+            yield f"clean[{number}].min", rule.min, f"at most max, which is {rule.max}"
+    for key, broker in (("devices", config.devices), ("bus", config.bus)):
+        if broker is not None:
+            yield from _broker_contradictions(key, broker)
+    yield from _uplink_contradictions(config.uplink)
+
+
+def _source_contradictions(key: str, source: Source) -> Iterator[tuple[str, object, str]]:
+    levels = source.topic.split("/")
+    names = TOPIC_LEVEL.findall(source.topic)
+    if unknown := [name for name in names if name not in ("device", "measurement")]:
+        yield f"{key}.topic", source.topic, f"the levels {{device}} and {{measurement}} only, not {{{unknown[0]}}}"
+    if any(("{" in level or "+" in level) and not re.fullmatch(r"\+|\{[a-z_]+\}", level) for level in levels):
+        yield f"{key}.topic", source.topic, "{device}, {measurement} and + to fill a whole level each"
+    if "#" in levels[:-1]:
+        yield f"{key}.topic", source.topic, "# at the end only"
+    if "device" not in names and not source.device:
+        yield f"{key}.topic", source.topic, 'a level {device}, or the key device = "name"'
+    if "measurement" not in names and not source.measurement and not source.values:
+        yield f"{key}.topic", source.topic, 'a level {measurement}, the key measurement = "name", or values = {...}'
+    if source.format == "number" and source.values:
+        yield f"{key}.values", source.values, "no values when format is number: a payload holds one"
+
+
+def _window_contradictions(key: str, window: Window) -> Iterator[tuple[str, object, str]]:
+    if window.size <= 0:
+        yield f"{key}.size", "0", "more than 0"
+    elif window.step <= 0 or window.size % window.step:
+        yield f"{key}.hop", f"{window.step}ns", f"a duration that divides size ({window.size}ns) without remainder"
+    elif window.size // window.step > MAX_HOPS:
+        yield f"{key}.hop", f"{window.step}ns", f"at least size / {MAX_HOPS}"
+
+
+def _broker_contradictions(key: str, broker: Broker) -> Iterator[tuple[str, object, str]]:
+    if urlsplit(broker.url).scheme not in ("mqtt", "mqtts"):
+        yield f"{key}.url", broker.url, "mqtt://host:port or mqtts://host:port"
+    if not 1 <= broker.receive_maximum <= 65_535:
+        yield f"{key}.receive_maximum", broker.receive_maximum, "1 to 65535"
+    if broker.password_file and broker.password_env:
+        yield f"{key}.password_env", broker.password_env, "only one of password_file and password_env"
+
+
+def _uplink_contradictions(uplink: Uplink) -> Iterator[tuple[str, object, str]]:
+    if uplink.url and urlsplit(uplink.url).scheme not in ("http", "https"):
+        yield "uplink.url", uplink.url, "http://host:port or https://host"
+    if uplink.url and not (uplink.token_file or uplink.token_env):
+        yield "uplink.token_file", "", "the file (or token_env: the variable) that holds this gateway's token"
+    if uplink.token_file and uplink.token_env:
+        yield "uplink.token_env", uplink.token_env, "only one of token_file and token_env"
+
+
+def pipeline_text(config: PipelineConfig) -> str:
+    """Give the canonical text of the part that changes results; `parse_pipeline` reads it back."""
+    return msgspec.json.encode(config, order="deterministic", enc_hook=int).decode()
+
+
+def parse_pipeline(text: str) -> PipelineConfig:
+    """Read what `pipeline_text` wrote."""
+    return msgspec.json.decode(text, type=PipelineConfig, dec_hook=lambda kind, value: kind(value))
+
+
+def digest(window: Window, clean: tuple[Clean, ...]) -> str:
+    """Name a window definition: sixteen hex digits over kind, size, hop and cleaning; part of the rows' key."""
+    text = msgspec.json.encode(
+        [window.series, int(window.size), window.step, clean], order="deterministic", enc_hook=int
+    )
+    return hashlib.sha256(text).hexdigest()[:16]

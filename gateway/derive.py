@@ -1,0 +1,166 @@
+"""One journal record in, its outputs out: the only place that knows the order clean, window.
+
+Rules:
+
+1. `feed(record)` is a function of state and record alone, `now` being the record's stamp. Live, recovery, `replay` and
+   tests all come through it, one record per call, so a crash is answered by replay.
+2. Whatever changes a result is a record: readings, a tick, a change of configuration, a word about the clock.
+3. Definitions come before the outputs that refer to them.
+4. Accounting closes after every record: recorded = windowed + removed(reason) + late + pending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import msgspec
+
+from gateway.clean import Clean
+from gateway.config import PipelineConfig, digest, parse_pipeline, pipeline_text
+from gateway.records import (
+    ClockRecord,
+    Closed,
+    ConfigurationRecord,
+    Definitions,
+    Output,
+    Outputs,
+    Readings,
+    ReadingsRecord,
+    Record,
+    State,
+    Tally,
+    TickRecord,
+    count,
+)
+from gateway.window import Windowing
+from protocol.messages import SeriesDefinition, WindowDefinition, WindowRows
+
+
+@dataclass(slots=True)
+class Totals:
+    """Cumulative counts since the journal began; they survive a crash because they are replayed."""
+
+    tally: Tally = field(default_factory=Tally)
+    recorded: int = 0
+    removed: dict[str, int] = field(default_factory=dict)
+    late: int = 0
+    windowed: int = 0
+    windows: int = 0  # rows stated, revisions included
+
+
+class Derive:
+    """The pure function of the gateway, with its state: names, stages, totals."""
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self.config = config
+        self.names: list[str] = []
+        self.totals = Totals()
+        self.domain = ""
+        self._clean = Clean(config)
+        self._window = Windowing(config)
+        self._windows_announced = False
+
+    @property
+    def pending(self) -> int:
+        """Readings in windows that have not been stated yet."""
+        return self._window.pending
+
+    def due(self) -> int:
+        """When (ns) a tick would change something; NEVER if nothing waits for time."""
+        return self._window.due()
+
+    def feed(self, record: Record) -> Outputs:
+        """Apply one record and return its outputs, in order; an output's index is its ordinal."""
+        match record:
+            case ReadingsRecord():
+                return self._readings(record)
+            case TickRecord(stamp):
+                rows, passed = self._window.tick(stamp)
+                return self._state_windows([], rows, {}, passed.late, passed.windowed)
+            case ConfigurationRecord():
+                return self._configure(record)
+            case ClockRecord():
+                self.domain = "" if record.synchronised else record.boot
+                self._clean.synchronised = record.synchronised
+                return Outputs([])
+
+    def define(self, names: Sequence[str]) -> None:
+        """Make series known, in order; their integers follow on from those known before."""
+        self.names.extend(names)
+        self._clean.define(names)
+        self._window.define(names)
+
+    def _readings(self, record: ReadingsRecord) -> Outputs:
+        first = len(self.names)
+        if record.names:
+            self.define(record.names)
+        items = self._definitions(first, record.names)
+        self.totals.tally.add(record.tally)
+        self.totals.recorded += record.readings.rows
+        kept, removed = self._clean.feed(record.readings, record.stamp)
+        rows, late, windowed = self._windowed(kept, record.stamp, removed)
+        return self._state_windows(items, rows, removed, late, windowed)
+
+    def _windowed(self, kept: Readings, now: int, removed: dict[str, int]) -> tuple[WindowRows, int, int]:
+        rows, passed = self._window.feed(kept, now)
+        count(removed, passed.removed)
+        return rows, passed.late, passed.windowed
+
+    def _definitions(self, first: int, names: Sequence[str]) -> list[Output]:
+        windows = [] if self._windows_announced else self._window_definitions()
+        self._windows_announced = True
+        series = [SeriesDefinition(first + at, name) for at, name in enumerate(names)]
+        return [Definitions(series, windows)] if series or windows else []
+
+    def _window_definitions(self) -> list[WindowDefinition]:
+        return [
+            WindowDefinition(number, digest(window, self.config.clean), int(window.size), int(window.step))
+            for number, window in enumerate(self.config.window)
+        ]
+
+    def _state_windows(
+        self, items: list[Output], rows: WindowRows, removed: dict[str, int], late: int, windowed: int
+    ) -> Outputs:
+        if rows.rows:
+            items.append(Closed(rows, self.domain))
+            self.totals.windows += rows.rows
+        count(self.totals.removed, removed)
+        self.totals.late += late
+        self.totals.windowed += windowed
+        return Outputs(items, removed, late, windowed)
+
+    def _configure(self, record: ConfigurationRecord) -> Outputs:
+        self.config = parse_pipeline(record.text)
+        self._clean.configure(self.config)
+        rows, passed = self._window.configure(self.config, record.stamp)
+        self._windows_announced = False
+        # Rows that vanish with their definition are stated before the new numbers are announced.
+        outputs = self._state_windows([], rows, {}, passed.late, passed.windowed)
+        outputs.items.extend(self._definitions(len(self.names), []))
+        return outputs
+
+    def snapshot(self) -> State:
+        """Give all state; `restore` continues from it bit for bit."""
+        return {
+            "config": pipeline_text(self.config),
+            "names": list(self.names),
+            "domain": self.domain,
+            "announced": self._windows_announced,
+            "totals": asdict(self.totals),
+            "clean": self._clean.snapshot(),
+            "window": self._window.snapshot(),
+        }
+
+    @classmethod
+    def restore(cls, state: State) -> Derive:
+        """Continue from a snapshot, under the configuration it was made with."""
+        derive = cls(parse_pipeline(state["config"]))
+        derive.define(state["names"])
+        derive.domain = state["domain"]
+        derive._clean.synchronised = not state["domain"]
+        derive._windows_announced = state["announced"]
+        derive.totals = msgspec.convert(state["totals"], Totals)
+        derive._clean.restore(state["clean"])
+        derive._window.restore(state["window"])
+        return derive

@@ -1,0 +1,219 @@
+"""What flows between the stages: readings as columns, journal records, outputs.
+
+After decode there is no object per reading. A journal record is exactly one `derive` call, and its `stamp` is that
+call's `now`; stamps never decrease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.messages import Alert, SeriesDefinition, WindowDefinition, WindowRows
+
+State = dict[str, Any]
+"""A stage's snapshot: text keys; values are arrays, numbers, text, lists of those, or another State. Bit for bit."""
+
+NEVER = (1 << 63) - 1
+"""`due()` of a stage that waits for nothing."""
+
+
+class Readings(NamedTuple):
+    """A columnar batch; arrays of shape (n,), row i is one value of one series at one event time."""
+
+    series: NDArray[np.int32]
+    time: NDArray[np.int64]  # ns
+    value: NDArray[np.float64]
+
+    @property
+    def rows(self) -> int:
+        """How many readings these are."""
+        return len(self.series)
+
+
+def no_readings() -> Readings:
+    """Give zero readings, with every column's dtype."""
+    return Readings(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float64))
+
+
+def join_readings(parts: list[Readings]) -> Readings:
+    """Concatenate batches in the order given."""
+    if len(parts) == 1:
+        return parts[0]
+    return Readings(*map(np.concatenate, zip(*parts, strict=True))) if parts else no_readings()
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one record, or cumulative ones: messages = decoded + dead-lettered + redelivered; readings likewise."""
+
+    messages: int = 0
+    decoded: int = 0  # messages that became readings (perhaps none: all refused)
+    redelivered: int = 0
+    dead: dict[str, int] = field(default_factory=dict)  # messages, by cause
+    refused: dict[str, int] = field(default_factory=dict)  # readings decoded but not recorded, by reason
+
+    def add(self, other: Tally) -> None:
+        """Add another tally to this one, in place."""
+        self.messages += other.messages
+        self.decoded += other.decoded
+        self.redelivered += other.redelivered
+        count(self.dead, other.dead)
+        count(self.refused, other.refused)
+
+
+def count(into: dict[str, int], more: Mapping[str, int]) -> None:
+    """Add `more` to `into` key by key, leaving out zeros."""
+    for reason, number in more.items():
+        if number:
+            into[reason] = into.get(reason, 0) + number
+
+
+class Arrivals(NamedTuple):
+    """What one socket read held: message i is topics[i], payloads[i]. No object per message.
+
+    `packet_ids` are those of the QoS 1 messages only, in order; `at_least_once` are their indices; `duplicate` marks
+    which of *those* carried DUP. `connection` tells which connection an acknowledgement must go to.
+    """
+
+    topics: list[str]
+    payloads: list[bytes]
+    packet_ids: list[int]
+    at_least_once: list[int] | range
+    duplicate: list[bool] | None  # None: no DUP among them
+    connection: int
+
+
+class Recent(NamedTuple):
+    """The newest QoS 1 messages, oldest first: packet ids and CRC-32 of topic and payload, shape (n,)."""
+
+    packet_ids: NDArray[np.uint16]
+    hashes: NDArray[np.uint32]
+
+
+def no_recent() -> Recent:
+    """Give an empty memory."""
+    return Recent(np.empty(0, np.uint16), np.empty(0, np.uint32))
+
+
+def join_recent(parts: list[Recent]) -> Recent:
+    """Concatenate memories, oldest first."""
+    return Recent(*map(np.concatenate, zip(*parts, strict=True))) if parts else no_recent()
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What `decode` makes of arrivals: readings, the names of series seen for the first time, counts."""
+
+    readings: Readings
+    names: list[str]
+    tally: Tally
+    recent: Recent
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingsRecord:
+    """What arrived within about 10 ms. New series take the next integers, in the order of `names`."""
+
+    stamp: int
+    readings: Readings
+    names: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    recent: Recent = field(default_factory=no_recent)
+
+
+@dataclass(frozen=True, slots=True)
+class TickRecord:
+    """Time passed and a stage was due."""
+
+    stamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationRecord:
+    """The pipeline part of the configuration changed; `text` is its canonical form (`config.pipeline_text`)."""
+
+    stamp: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClockRecord:
+    """A statement about the clock: which boot this is, the monotonic time, and whether wall time can be believed."""
+
+    stamp: int
+    boot: str
+    monotonic: int  # ns
+    synchronised: bool
+
+
+Record = ReadingsRecord | TickRecord | ConfigurationRecord | ClockRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Definitions:
+    """Output: series and window definitions that later outputs refer to."""
+
+    series: list[SeriesDefinition]
+    windows: list[WindowDefinition]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Output: windows that closed, or were revised, in this record."""
+
+    rows: WindowRows
+    domain: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """Output: alerts of this record."""
+
+    alerts: list[Alert]
+    domain: str = ""
+
+
+Output = Definitions | Closed | Alerts
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """All outputs of one record; an output's ordinal is its index in `items`."""
+
+    items: list[Output]
+    removed: dict[str, int] = field(default_factory=dict)  # readings removed in cleaning, by reason
+    late: int = 0
+    windowed: int = 0  # readings now inside windows that have been stated
+
+
+class SeriesTable:
+    """Names to integers, in order of first sight; never reused, at most `limit` of them.
+
+    When full, `add` answers -1 and the caller refuses the reading with reason `series_limit`.
+    """
+
+    def __init__(self, names: Iterable[str] = (), *, limit: int = 100_000) -> None:
+        self.names: list[str] = list(names)
+        self.limit = limit
+        self._ids = {name: number for number, name in enumerate(self.names)}
+
+    def __len__(self) -> int:
+        """How many series are known."""
+        return len(self.names)
+
+    def get(self, name: str) -> int:
+        """Give the series' integer, or -1 if it is unknown."""
+        return self._ids.get(name, -1)
+
+    def add(self, name: str) -> int:
+        """Give the series' integer, making one if need be; -1 when full."""
+        number = self._ids.get(name, -1)
+        if number < 0 and len(self.names) < self.limit:
+            number = self._ids[name] = len(self.names)
+            self.names.append(name)
+        return number

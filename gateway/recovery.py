@@ -1,0 +1,145 @@
+"""From what is on the disk to a gateway that goes on where it stood: checkpoint, then the journal's tail.
+
+Rules:
+
+1. The tail replays under the checkpoint's configuration; a changed configuration becomes a record after it.
+2. Outputs that the spool covers already are dropped by `pack`; the others are spooled as if nothing had happened.
+3. Without a checkpoint, the oldest segment's header says which names and which configuration it begins with.
+4. A journal that is behind the spool (its tail or all of it was lost) cannot vouch for the spool's covers: a new epoch
+   begins and covers start anew; the cloud's upsert keys make the repeats harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.config import GatewayConfig, PipelineConfig, parse_pipeline, pipeline_text
+from gateway.derive import Derive
+from gateway.journal import Checkpoints, Journal
+from gateway.pack import Pack, Packed
+from gateway.records import ConfigurationRecord, Outputs, ReadingsRecord, Recent, Record, State, join_recent, no_recent
+from gateway.segment import Files
+from gateway.spool import Spool
+from protocol.messages import LANES, Cover
+
+
+@dataclass(slots=True)
+class Replayed:
+    """Where the journal ends: the state behind its last record."""
+
+    derive: Derive
+    position: int = 0  # the last record applied
+    stamp: int = 0  # its stamp
+    recent: Recent = field(default_factory=no_recent)
+    readings: int = 0  # applied since the checkpoint
+
+
+def begin(journal: Journal, checkpoints: Checkpoints) -> Replayed:
+    """Give the state to replay from: the newest good checkpoint, else what the oldest segment says of itself."""
+    if found := checkpoints.load():
+        position, state = found
+        recent = Recent(state["recent_ids"], state["recent_hashes"])
+        return Replayed(Derive.restore(state["derive"]), position, state["stamp"], recent)
+    about = journal.about_oldest()
+    derive = Derive(parse_pipeline(about["config"]) if about.get("config") else PipelineConfig())
+    if about.get("names"):
+        derive.define(about["names"])
+    return Replayed(derive, max(journal.oldest - 1, 0))
+
+
+def replay(journal: Journal, at: Replayed, memory: int = 0) -> Iterator[tuple[int, Record, Outputs]]:
+    """Apply every record after `at.position`, yielding (record's sequence, record, outputs); `at` moves along."""
+    for seq, record in journal.records(at.position + 1):
+        yield seq, record, apply(at, seq, record, memory)
+
+
+def apply(at: Replayed, seq: int, record: Record, memory: int) -> Outputs:
+    """Apply one record, live or replayed."""
+    outputs = at.derive.feed(record)
+    at.position, at.stamp = seq, record.stamp
+    if isinstance(record, ReadingsRecord):
+        at.readings += record.readings.rows
+        at.recent = remember(at.recent, record.recent, memory)
+    return outputs
+
+
+def remember(old: Recent, new: Recent, memory: int) -> Recent:
+    """Join two memories of QoS 1 messages, keeping the newest `memory` of them."""
+    if not len(new.packet_ids):
+        return old
+    joined = join_recent([old, new])
+    return Recent(*(column[-memory:] for column in joined)) if memory else no_recent()
+
+
+def checkpoint_state(at: Replayed) -> State:
+    """Give what a checkpoint holds."""
+    return {
+        "derive": at.derive.snapshot(),
+        "stamp": at.stamp,
+        "recent_ids": at.recent.packet_ids,
+        "recent_hashes": at.recent.hashes,
+    }
+
+
+def rerun(journal: Journal, config: PipelineConfig) -> Iterator[tuple[int, Record, Outputs]]:
+    """Apply `config` to all recorded data, as if it had been there from the beginning; nothing is written."""
+    derive = Derive(config)
+    derive.define(journal.about_oldest().get("names") or [])
+    for seq, record in journal.records(journal.oldest):
+        if not isinstance(record, ConfigurationRecord):
+            yield seq, record, derive.feed(record)
+
+
+@dataclass(slots=True)
+class Opened:
+    """Everything a gateway keeps on its disk, opened and caught up."""
+
+    journal: Journal
+    checkpoints: Checkpoints
+    spool: Spool
+    pack: Pack
+    at: Replayed
+
+
+def recover(config: GatewayConfig, files: Files, now: int, new_epoch: Callable[[], int]) -> Opened:
+    """Open journal, checkpoints and spool, replay the tail, and spool what the replay brought that was not there."""
+    data = Path(config.data)
+    here: list[Replayed] = []
+    journal = Journal.open(files, data / "journal", config.journal, about=lambda: describe(here))
+    checkpoints = Checkpoints(files, data / "checkpoints")
+    spool = Spool.open(files, data / "spool", config.spool, new_epoch=new_epoch)
+    at = begin(journal, checkpoints)
+    here.append(at)
+    journal.resume_after(at.position)
+    pack = Pack(config.uplink.pack_interval, trusted_covers(journal, at, spool, now))
+    for seq, record, outputs in replay(journal, at, config.devices.receive_maximum):
+        put(spool, pack.feed(seq, outputs, record.stamp), now)
+    put(spool, pack.flush(), now)
+    spool.commit()
+    return Opened(journal, checkpoints, spool, pack, at)
+
+
+def describe(here: list[Replayed]) -> State:
+    """Say in a journal segment's header what its records stand on, so that the segment can be read alone."""
+    if not here:
+        return {}
+    return {"names": list(here[0].derive.names), "config": pipeline_text(here[0].derive.config)}
+
+
+def trusted_covers(journal: Journal, at: Replayed, spool: Spool, now: int) -> dict[str, Cover]:
+    """Give the spool's cover per lane, or none when the journal ends before them (rule 4)."""
+    covers = {lane: spool.cover(lane) for lane in LANES}
+    end = max(journal.next - 1, at.position)
+    if all(cover.record <= end for cover in covers.values()):
+        return covers
+    spool.begin_epoch(now)
+    return {}
+
+
+def put(spool: Spool, packed: list[Packed], now: int) -> list[tuple[str, int, int]]:
+    """Append bodies to their lanes; return (lane, sequence, bytes) of each."""
+    return [
+        (item.lane, spool.append(item.lane, item.kind, item.body, item.cover, now), len(item.body)) for item in packed
+    ]

@@ -1,0 +1,195 @@
+"""Readings into windows: the statistics of each series over intervals of event time, for all series at once.
+
+Rules:
+
+1. Watermarks are per device (`watermark`), windows per definition (`panes`), statistics merge in any order (`moments`).
+2. `feed` and `tick` first carry on the event time of silent devices, then judge, merge, move the marks, and state what
+   ended. A tick only ever states earlier what the next feed would have stated.
+3. Definitions are numbered in the order of the configuration. A series belongs to every definition whose pattern
+   matches; a reading that belongs to none is removed as `no_window`, but tells its device's time.
+4. Rows come out ordered by definition, start, series; of one window at most one row per call.
+5. Accounting: recorded = windowed + removed + late + pending, after every call. A reading is accounted once: in the
+   first definition that matches its series and there in the latest window that holds it. `windowed` are those whose
+   window has been stated, `pending` those whose window is open, `late` those that no such window takes any more.
+6. Memory is bounded by open and revisable windows, and these by MAX_WINDOWS per definition (`panes`).
+7. Everything is a function of state and input; where a row lies in memory shows nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.config import Clean, PipelineConfig, Window, digest
+from gateway.records import NEVER, Readings, State
+from gateway.window.panes import MAX_WINDOWS, NO_WINDOWS, Panes
+from gateway.window.watermark import Watermark
+from protocol.messages import WindowRows, join_windows
+
+
+class Passed(NamedTuple):
+    """What a call adds to the counts of readings: late, inside stated windows, removed by reason."""
+
+    late: int
+    windowed: int
+    removed: dict[str, int]
+
+
+class Windowing:
+    """The stage: all definitions over all series."""
+
+    def __init__(self, config: PipelineConfig, *, max_windows: int = MAX_WINDOWS) -> None:
+        self._config = config
+        self._max_windows = max_windows
+        self._names: list[str] = []
+        self._watermark = Watermark()
+        self._panes = [Panes(window, max_windows) for window in config.window]
+        self._assign(_members(config.window, []))
+        self._due: int | None = NEVER
+
+    @property
+    def pending(self) -> int:
+        """Readings in windows that have not been stated yet."""
+        return sum(panes.pending for panes in self._panes)
+
+    @property
+    def windows(self) -> int:
+        """How many windows are held, open and revisable."""
+        return sum(len(panes) for panes in self._panes)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that windows take."""
+        return sum(panes.nbytes for panes in self._panes)
+
+    def define(self, names: Sequence[str]) -> None:
+        """Append series; device and definitions of each are looked up once, here."""
+        self._names.extend(names)
+        devices = self._watermark.define(names)
+        for panes in self._panes:
+            panes.define(devices)
+        self._assign(np.concatenate([self._members, _members(self._config.window, names)], axis=1))
+
+    def _assign(self, members: NDArray[np.bool_]) -> None:
+        self._members = members
+        self._accounts = members & (np.cumsum(members, axis=0) == 1)
+        self._homeless = np.logical_not(members.any(axis=0))
+
+    def feed(self, readings: Readings, now: int) -> tuple[WindowRows, Passed]:
+        """Take a batch that arrived now; return the windows that this closes or revises."""
+        readings = in_order(readings)
+        self._carry_on(now)
+        late = windowed = 0
+        for panes, member, accounts in zip(self._panes, self._members, self._accounts, strict=True):
+            inside = member[readings.series]
+            mine = readings if inside.all() else _select(readings, inside)
+            if mine.rows:
+                missed, revised = panes.feed(mine, accounts, self._watermark.device)
+                late, windowed = late + missed, windowed + revised
+        homeless = int(np.count_nonzero(self._homeless[readings.series]))
+        self._hear(readings, now)
+        rows, stated = self._state()
+        return rows, Passed(late, windowed + stated, {"no_window": homeless} if homeless else {})
+
+    def tick(self, now: int) -> tuple[WindowRows, Passed]:
+        """Time passed: return the windows of silent devices that this closes."""
+        self._carry_on(now)
+        rows, windowed = self._state()
+        return rows, Passed(0, windowed, {})
+
+    def due(self) -> int:
+        """When (ns) a tick would close a window, if nothing arrives before; NEVER if none is open."""
+        if self._due is None:
+            idle = self._config.time.idle
+            self._due = min((panes.due(self._watermark, idle) for panes in self._panes), default=NEVER)
+        return self._due
+
+    def _carry_on(self, now: int) -> None:
+        self._due = None
+        devices, event = self._watermark.silent(now, self._config.time.idle)
+        if len(devices):
+            for panes in self._panes:
+                panes.advance(devices, event)
+
+    def _hear(self, readings: Readings, now: int) -> None:
+        if not readings.rows:
+            return
+        border = np.ones(readings.rows, bool)
+        border[:-1] = readings.series[1:] != readings.series[:-1]
+        last = border.nonzero()[0]
+        devices = self._watermark.hear(readings.series[last], readings.time[last], now)
+        event = self._watermark.event[devices]
+        for panes in self._panes:
+            panes.advance(devices, event)
+
+    def _state(self, vanishing: Collection[Panes] = ()) -> tuple[WindowRows, int]:
+        parts, windowed = [], 0
+        for number, panes in enumerate(self._panes):
+            rows, readings = panes.state(number, self._watermark.device, finally_all=panes in vanishing)
+            if rows.rows:
+                parts.append(rows)
+                windowed += readings
+        return join_windows(parts) if parts else NO_WINDOWS, windowed
+
+    def configure(self, config: PipelineConfig, now: int) -> tuple[WindowRows, Passed]:
+        """Take another configuration; return what closes, numbered as before it.
+
+        A definition stays when its digest does: its windows, open and revisable, go on under its new number, and a new
+        lateness counts from its devices' next reading or silence. One that vanishes states its open windows now.
+        """
+        left = dict[str, list[Panes]]()
+        for window, panes in zip(self._config.window, self._panes, strict=True):
+            left.setdefault(digest(window, self._config.clean), []).append(panes)
+        following = [self._following(left, window, config.clean) for window in config.window]
+        self._carry_on(now)
+        rows, windowed = self._state([panes for rest in left.values() for panes in rest])
+        self._config, self._panes = config, following
+        self._assign(_members(config.window, self._names))
+        return rows, Passed(0, windowed, {})
+
+    def _following(self, left: dict[str, list[Panes]], window: Window, clean: tuple[Clean, ...]) -> Panes:
+        if same := left.get(digest(window, clean)):
+            panes = same.pop(0)
+            panes.configure(window)
+            return panes
+        panes = Panes(window, self._max_windows)
+        panes.define(self._watermark.devices)
+        return panes
+
+    def snapshot(self) -> State:
+        """Give all state but the series' names and the configuration."""
+        device = self._watermark.device
+        return {
+            "watermark": self._watermark.snapshot(),
+            "definitions": [panes.snapshot(device) for panes in self._panes],
+        }
+
+    def restore(self, state: State) -> None:
+        """Continue from a snapshot; the same series must have been defined, under the same configuration."""
+        self._watermark.restore(state["watermark"])
+        for panes, part in zip(self._panes, state["definitions"], strict=True):
+            panes.restore(part)
+        self._due = None
+
+
+def in_order(readings: Readings) -> Readings:
+    """Order rows by series and time, arrival deciding ties; costs little when they are, as `clean` leaves them."""
+    series, time, _ = readings
+    same = series[1:] == series[:-1]
+    if ((series[1:] > series[:-1]) | (same & (time[1:] >= time[:-1]))).all():
+        return readings
+    return _select(readings, np.lexsort((time, series)))
+
+
+def _select(readings: Readings, rows: NDArray[Any]) -> Readings:
+    return Readings(readings.series[rows], readings.time[rows], readings.value[rows])
+
+
+def _members(windows: Sequence[Window], names: Sequence[str]) -> NDArray[np.bool_]:
+    """Tell which series belong to which definition; shape (definitions, series)."""
+    matches = [[fnmatchcase(name, window.series) for name in names] for window in windows]
+    return np.array(matches, bool).reshape(len(windows), len(names))

@@ -1,0 +1,228 @@
+"""The windows of one definition: open ones, and stated ones that may still be revised.
+
+Rules:
+
+1. Window number i begins at i * hop and ends at i * hop + size; a reading belongs to size / hop of them.
+2. Two marks per device, which never decrease: `stated` (the watermark), all that ends there or before has been stated;
+   `gone`, all that ends there or before is forgotten, its readings are late. Between them lies what may be revised:
+   `revise_for` under `revise`, nothing under `drop`.
+3. A batch is judged by the marks before it, then merged, then the marks move, then what ends is stated. So the order of
+   readings in a batch, or of batches within the lateness, changes no count, minimum or maximum.
+4. A late reading into a stated window revises it: revision + 1, stated again in the same call. Into a window that had
+   no reading so far it is that window's first statement, revision 0.
+5. A reading is accounted once, in the first definition that matches its series and there in the latest window that
+   holds it (`own`). It is late if not even that window takes it; earlier hops may be closed to it already.
+6. At most `limit` windows are open and `limit` revisable. When full, the earliest are closed, or forgotten, before
+   their time, by moving the marks of their devices: stated is stated, and late is late, also then.
+7. Forgotten windows leave memory when they are a quarter of what is kept, and before a snapshot.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.config import Window
+from gateway.records import NEVER, Readings, State
+from gateway.window.moments import MAX_SERIES, ROW, Rows, combine, gather, join, merge, put, select, split, state
+from gateway.window.table import Index, Keys, Slots, Store
+from gateway.window.watermark import BEFORE_ALL, Devices, Watermark
+from protocol.messages import WindowRows, no_windows
+
+MAX_WINDOWS = 1 << 20
+"""Windows open, and as many revisable, per definition: about 130 MB each when full."""
+
+NO_WINDOWS = no_windows()
+
+KEPT_FREELY = 1024
+"""Windows that may be kept although forgotten: clearing them one by one would cost more than they do."""
+
+
+class Panes:
+    """One definition's windows. `device` is the device of each series, given anew with every call that needs it."""
+
+    def __init__(self, window: Window, limit: int = MAX_WINDOWS) -> None:
+        self.limit = limit
+        self.pending = 0
+        self.stated: NDArray[np.int64] = np.empty(0, np.int64)
+        self.gone: NDArray[np.int64] = np.empty(0, np.int64)
+        self._store = Store()
+        self._open = Index()
+        self._kept = Index()
+        self._kept_bound = KEPT_FREELY
+        self._revised: Keys = np.empty(0, np.int64)
+        self.configure(window)
+
+    def configure(self, window: Window) -> None:
+        """Take another lateness and policy; size, hop and series must be the same."""
+        self.window = window
+        self.size, self.hop = int(window.size), int(window.step)
+        self.revise_for = int(window.revise_for) if window.late == "revise" else 0
+
+    def __len__(self) -> int:
+        """How many windows are held."""
+        return len(self._open) + len(self._kept)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that windows take."""
+        return self._store.nbytes + self._open.nbytes + self._kept.nbytes
+
+    def define(self, devices: int) -> None:
+        """Make room for so many devices."""
+        new = np.full(devices - len(self.stated), BEFORE_ALL)
+        self.stated, self.gone = np.concatenate([self.stated, new]), np.concatenate([self.gone, new])
+
+    def advance(self, devices: Devices, event: NDArray[np.int64]) -> None:
+        """Move the marks of devices whose event time has come this far."""
+        mark = np.maximum(self.stated[devices], event - self.window.lateness)
+        self.stated[devices] = mark
+        self.gone[devices] = np.maximum(self.gone[devices], mark - self.revise_for)
+
+    def feed(self, readings: Readings, accounts: NDArray[np.bool_], device: Devices) -> tuple[int, int]:
+        """Merge a batch ordered by series and time; give how many readings are late, and how many revise."""
+        rows = self._spread(self._gather(readings, accounts))
+        devices, end = self._place(rows["key"], device)
+        if (gone := end <= self.gone[devices]).any():
+            late = int(rows["own"][gone].sum())
+            rows, devices, end = select(rows, ~gone), devices[~gone], end[~gone]
+        else:
+            late = 0
+        behind = end <= self.stated[devices]
+        return late, self._merge(rows, behind)
+
+    def _gather(self, readings: Readings, accounts: NDArray[np.bool_]) -> Rows:
+        series, time, value = readings
+        number = time // self.hop
+        border = np.ones(len(series), bool)
+        border[1:] = (series[1:] != series[:-1]) | (number[1:] != number[:-1])
+        starts = border.nonzero()[0]
+        run = series[starts]
+        rows = gather(number[starts] * MAX_SERIES + run, time, value, starts)
+        rows["own"] = rows["count"] * accounts[run]
+        return rows
+
+    def _spread(self, rows: Rows) -> Rows:
+        """Put each row into all the windows that hold it."""
+        hops = self.size // self.hop
+        if hops == 1:
+            return rows
+        back = np.tile(np.arange(hops), len(rows))
+        keys = np.repeat(rows["key"], hops) - back * MAX_SERIES
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        spread = select(rows, order // hops)
+        spread["key"] = keys
+        spread["own"] *= back[order] == 0
+        border = np.ones(len(keys), bool)
+        border[1:] = keys[1:] != keys[:-1]
+        return combine(spread, border.nonzero()[0])
+
+    def _place(self, keys: Keys, device: Devices) -> tuple[Devices, NDArray[np.int64]]:
+        number, series = split(keys)
+        return device[series], number * self.hop + self.size
+
+    def _merge(self, rows: Rows, behind: NDArray[np.bool_]) -> int:
+        revising = 0
+        if behind.any() and len(self._kept):
+            slots = np.where(behind, self._kept.find(rows["key"]), -1)
+            revise = slots >= 0
+            revising = self._revise(slots[revise], select(rows, revise))
+            rows = select(rows, ~revise)
+        self.pending += int(rows["own"].sum())
+        slots = self._open.find(rows["key"])
+        known = slots >= 0
+        new = len(known) - np.count_nonzero(known)
+        if new:
+            begun = select(rows, ~known)
+            self._open.add(begun["key"], self._store.add(begun))
+            rows, slots = select(rows, known), slots[known]
+        if new < len(known):
+            put(self._store.rows, slots, merge(select(self._store.rows, slots), rows))
+        return revising
+
+    def _revise(self, slots: Slots, more: Rows) -> int:
+        rows = merge(select(self._store.rows, slots), more)
+        rows["revision"] += 1
+        put(self._store.rows, slots, rows)
+        self._revised = rows["key"]
+        return int(more["own"].sum())
+
+    def state(self, definition: int, device: Devices, *, finally_all: bool = False) -> tuple[WindowRows, int]:
+        """State what has ended and what was revised, by start and series; tell how many readings that adds."""
+        places = np.arange(len(self._open)) if finally_all else self._ended(device)
+        if not len(places) and not len(self._revised):
+            return NO_WINDOWS, 0
+        keys, slots = self._open.take(places)
+        closed = select(self._store.rows, slots)
+        windowed = int(closed["own"].sum())
+        self.pending -= windowed
+        rows = closed
+        if len(self._revised):
+            rows = join(closed, select(self._store.rows, self._kept.find(self._revised)))
+            rows = select(rows, np.argsort(rows["key"], kind="stable"))
+            self._revised = np.empty(0, np.int64)
+        self._keep(keys, slots, device)
+        return state(rows, definition, self.hop), windowed
+
+    def _ended(self, device: Devices) -> NDArray[np.intp]:
+        """Find the open windows that have ended, or must because there are too many; only places among the earliest."""
+        if (excess := len(self._open) - self.limit) > 0:
+            self._pull(self.stated, self._open.keys[:excess], device)
+            np.maximum(self.gone, self.stated - self.revise_for, out=self.gone)
+        furthest = (int(self.stated.max(initial=BEFORE_ALL)) - self.size) // self.hop
+        earliest = int(np.searchsorted(self._open.keys, (furthest + 1) * MAX_SERIES))
+        devices, end = self._place(self._open.keys[:earliest], device)
+        return (end <= self.stated[devices]).nonzero()[0]
+
+    def _pull(self, mark: NDArray[np.int64], keys: Keys, device: Devices) -> None:
+        """Move a mark past the ends of these windows."""
+        devices, end = self._place(keys, device)
+        np.maximum.at(mark, devices, end)
+
+    def _keep(self, keys: Keys, slots: Slots, device: Devices) -> None:
+        if not len(keys):
+            return
+        devices, end = self._place(keys, device)
+        gone = end <= self.gone[devices]
+        self._store.free(slots[gone])
+        self._kept.add(keys[~gone], slots[~gone])
+        if len(self._kept) > self._kept_bound:
+            self._forget(device)
+
+    def _forget(self, device: Devices) -> None:
+        self._clear(device)
+        if (excess := len(self._kept) - self.limit) > 0:
+            self._pull(self.gone, self._kept.keys[: excess + self.limit // 8], device)
+            self._clear(device)
+        self._kept_bound = min(self.limit, len(self._kept) * 5 // 4 + KEPT_FREELY)
+
+    def _clear(self, device: Devices) -> None:
+        devices, end = self._place(self._kept.keys, device)
+        _, slots = self._kept.take((end <= self.gone[devices]).nonzero()[0])
+        self._store.free(slots)
+
+    def due(self, watermark: Watermark, idle: int) -> int:
+        """Tell when (ns) the first open window ends if its device stays silent; NEVER if none is open."""
+        if not len(self._open):
+            return NEVER
+        devices, end = self._place(self._open.keys, watermark.device)
+        return int(watermark.reach(devices, end + self.window.lateness, idle).min())
+
+    def snapshot(self, device: Devices) -> State:
+        """Give all state: the rows, the open ones first, each part by key; and the marks."""
+        self._clear(device)
+        rows = select(self._store.rows, np.concatenate([self._open.slots, self._kept.slots]))
+        columns = {name: np.ascontiguousarray(rows[name]) for name in ROW.names or ()}
+        return {"open": len(self._open), "rows": columns, "stated": self.stated.copy(), "gone": self.gone.copy()}
+
+    def restore(self, snapshot: State) -> None:
+        """Continue from a snapshot; only on a new definition."""
+        rows = np.empty(len(snapshot["rows"]["key"]), ROW)
+        for name, column in snapshot["rows"].items():
+            rows[name] = column
+        slots, cut = self._store.add(rows), snapshot["open"]
+        self._open.add(rows["key"][:cut], slots[:cut])
+        self._kept.add(rows["key"][cut:], slots[cut:])
+        self.pending = int(rows["own"][:cut].sum())
+        self.stated, self.gone = snapshot["stated"].copy(), snapshot["gone"].copy()

@@ -1,0 +1,1 @@
+"""The arithmetic both sides must get the same numbers from. Pure numpy."""

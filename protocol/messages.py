@@ -1,0 +1,239 @@
+"""What travels: the meaning of every frame kind, as types.
+
+Rules of the wire: a field is never removed or given another meaning; a new field has a default; unknown fields are
+ignored. Times are int64 nanoseconds since 1970 unless a name says otherwise. Sequences begin at 1; 0 means none yet.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+LANES = ("definitions", "alerts", "results", "telemetry")
+"""Ordered streams of frames up, most precious first; the index is the lane's number on the wire."""
+
+JOURNAL_LANE = 255
+"""The lane number of journal records: they never travel."""
+
+
+class Kind(IntEnum):
+    """What a frame's body holds. Below 32 on a gateway's disk only, below 64 in a lane, above on a connection only."""
+
+    READINGS = 1
+    TICK = 2
+    CONFIGURATION = 3
+    CLOCK = 4
+    MODEL = 5
+    CHECKPOINT = 16
+    SEGMENT = 17
+    DEFINITIONS = 32
+    WINDOWS = 33
+    ALERTS = 34
+    LOSSES = 35
+    HELLO = 64
+    WELCOME = 65
+    RECEIPT = 66
+    REFUSAL = 67
+
+
+class WindowRows(NamedTuple):
+    """Closed windows as columns; all arrays have shape (n,) and one row a window.
+
+    Upsert key: (gateway, series, definition, clock domain, start); the higher revision wins.
+    """
+
+    series: NDArray[np.int32]
+    definition: NDArray[np.int32]
+    start: NDArray[np.int64]  # ns, inclusive
+    revision: NDArray[np.int32]  # 0 for the first statement of a window
+    count: NDArray[np.int64]
+    mean: NDArray[np.float32]
+    deviation: NDArray[np.float32]  # population standard deviation
+    minimum: NDArray[np.float64]
+    maximum: NDArray[np.float64]
+    first: NDArray[np.float64]  # value at the earliest event time
+    last: NDArray[np.float64]  # value at the latest event time
+
+    @property
+    def rows(self) -> int:
+        """How many windows these are."""
+        return len(self.series)
+
+
+WINDOW_DTYPES: dict[str, type[np.generic]] = {
+    "series": np.int32,
+    "definition": np.int32,
+    "start": np.int64,
+    "revision": np.int32,
+    "count": np.int64,
+    "mean": np.float32,
+    "deviation": np.float32,
+    "minimum": np.float64,
+    "maximum": np.float64,
+    "first": np.float64,
+    "last": np.float64,
+}
+
+
+def no_windows() -> WindowRows:
+    """Give zero rows, with every column's dtype."""
+    return WindowRows(*(np.empty(0, dtype) for dtype in WINDOW_DTYPES.values()))
+
+
+def join_windows(parts: list[WindowRows]) -> WindowRows:
+    """Concatenate rows in the order given."""
+    if len(parts) == 1:
+        return parts[0]
+    return WindowRows(*map(np.concatenate, zip(*parts, strict=True))) if parts else no_windows()
+
+
+class Cover(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """The last journal output a lane's frames account for: journal record and the output's ordinal in it."""
+
+    record: int = 0
+    ordinal: int = -1
+
+
+class SeriesDefinition(msgspec.Struct, frozen=True):
+    """One series of one gateway and epoch: its integer and its name, `{device}/{measurement}`."""
+
+    id: int
+    name: str
+
+
+class WindowDefinition(msgspec.Struct, frozen=True):
+    """One way to window: its integer in this epoch, and the digest of kind, size, hop and cleaning that names it."""
+
+    id: int
+    digest: str
+    size: int  # ns
+    hop: int  # ns; equal to size for a tumbling window
+
+
+class DefinitionsBody(msgspec.Struct, frozen=True):
+    """Body of DEFINITIONS."""
+
+    cover: Cover
+    series: list[SeriesDefinition] = []
+    windows: list[WindowDefinition] = []
+
+
+class WindowsBody(msgspec.Struct, frozen=True):
+    """Body of WINDOWS: `columns` is `protocol.columns` over the fields of WindowRows."""
+
+    cover: Cover
+    rows: int
+    columns: bytes
+    domain: str = ""  # "" is UTC, otherwise a boot id
+    stamp: int = 0  # ns, the journal stamp of the newest record in it
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """One alert; (series, start, revision) identifies it, so a repeat is harmless."""
+
+    series: list[int]
+    start: int
+    revision: int
+    stamp: int
+    score: float
+    rule: str
+    version: int = 0
+
+
+class AlertsBody(msgspec.Struct, frozen=True):
+    """Body of ALERTS."""
+
+    cover: Cover
+    alerts: list[Alert]
+    domain: str = ""
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """A range of sequences of a lane that will never arrive, and why. `oldest` and `newest` bound its event times."""
+
+    lane: str
+    first: int
+    last: int
+    cause: str
+    oldest: int = 0
+    newest: int = 0
+
+
+class LossesBody(msgspec.Struct, frozen=True):
+    """Body of LOSSES (lane `results`): what the gateway dropped, and its cumulative counts when it said so."""
+
+    cover: Cover
+    losses: list[Loss] = []
+    counts: dict[str, int] = {}
+
+
+class LaneHead(msgspec.Struct, frozen=True, array_like=True):
+    """What a gateway still holds of a lane: sequences [oldest, next), and the chain of frame next - 1."""
+
+    oldest: int
+    next: int
+    chain: int
+
+
+class Mark(msgspec.Struct, frozen=True, array_like=True):
+    """What the cloud has of a lane: all of 1..upto, and the inclusive ranges above it; `chain` is frame upto's."""
+
+    upto: int = 0
+    ranges: list[tuple[int, int]] = []
+    chain: int = 0
+
+
+MAX_RANGES = 64
+"""Bound on ranges above `upto`; a frame that would open one more is not taken and is sent again later."""
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """First message of a gateway on a connection."""
+
+    gateway: str
+    epoch: int
+    lanes: dict[str, LaneHead]
+    boot: str = ""
+    version: str = ""
+    now: int = 0
+    readings: int = 0  # recorded so far, for the fleet view
+
+
+class Welcome(msgspec.Struct, frozen=True):
+    """The cloud's answer. A `fork` says why the epoch contradicts what is stored: begin a new one, say hello again."""
+
+    marks: dict[str, Mark]
+    now: int = 0
+    fork: str = ""
+    max_bytes: int = 4 << 20  # how many bytes of frames may be in flight
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What is committed, per lane that changed."""
+
+    marks: dict[str, Mark]
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why the cloud ends the connection; `retry_after_s` of 0 means with the usual back-off."""
+
+    reason: str
+    retry_after_s: float = 0.0
+
+
+Body = DefinitionsBody | WindowsBody | AlertsBody | LossesBody | Hello | Welcome | Receipt | Refusal
+
+BODIES: dict[Kind, type[Any]] = {
+    Kind.DEFINITIONS: DefinitionsBody,
+    Kind.WINDOWS: WindowsBody,
+    Kind.ALERTS: AlertsBody,
+    Kind.LOSSES: LossesBody,
+    Kind.HELLO: Hello,
+    Kind.WELCOME: Welcome,
+    Kind.RECEIPT: Receipt,
+    Kind.REFUSAL: Refusal,
+}

@@ -1,0 +1,32 @@
+"""`now` never decreases, whatever the wall clock does."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.clock import PLAUSIBLE, Clock
+
+
+@pytest.mark.parametrize(
+    ("walls", "expected"),
+    [
+        pytest.param([100, 110, 120], [100, 110, 120], id="an honest clock is believed"),
+        pytest.param([100, 5000, 5010], [100, 5000, 5010], id="a jump ahead is followed"),
+        pytest.param([100, 40, 50, 60], [100, 105, 110, 115], id="a step back runs on at half speed"),
+        pytest.param([100, 96, 106, 116], [100, 105, 106, 116], id="until wall time has caught up"),
+    ],
+)
+def test_now_follows_the_wall_clock_but_never_back(walls: list[int], expected: list[int]) -> None:
+    wall, monotonic = iter(walls), iter(range(0, 1000, 10))
+    clock = Clock(wall=lambda: next(wall), monotonic=lambda: next(monotonic))
+    assert [clock.now() for _ in walls] == expected
+
+
+def test_now_is_not_before_the_journals_last_stamp() -> None:
+    clock = Clock(last=1000, wall=lambda: 10, monotonic=lambda: 0)
+    assert clock.now() == 1000
+
+
+def test_a_clock_from_1970_is_not_synchronised() -> None:
+    assert not Clock(wall=lambda: 5 * 10**9).synchronised
+    assert Clock(wall=lambda: PLAUSIBLE).synchronised

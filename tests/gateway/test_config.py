@@ -1,0 +1,101 @@
+"""A configuration is read into one frozen value, or refused with key, value, expectation and a suggestion."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.config import Clean, GatewayConfig, Window, digest, parse, parse_pipeline, pipeline_text
+from protocol.errors import ConfigurationRefused
+
+SHORTEST = """
+name = "barn"
+data = "/var/lib/fieldgate"
+
+[[source]]
+topic = "sensors/{device}/{measurement}"
+"""
+
+HEAD = 'name = "barn"\ndata = "d"\n'
+
+
+def test_the_shortest_useful_file_is_under_ten_lines() -> None:
+    config = parse(SHORTEST, "gateway.toml")
+    assert config.name == "barn"
+    assert config.source[0].filter == "sensors/+/+"
+    assert config.window == (Window(),)
+    assert config.devices.address == ("127.0.0.1", 1883, False)
+
+
+def test_durations_and_sizes_are_text_with_units() -> None:
+    config = parse(
+        SHORTEST + '[[window]]\nsize = "1.5s"\nhop = "500ms"\n[spool]\ntelemetry_bytes = "2GiB"\n', "gateway.toml"
+    )
+    assert (config.window[0].size, config.window[0].step) == (1_500_000_000, 500_000_000)
+    assert config.spool.telemetry_bytes == 2 << 30
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param(
+            HEAD + '[[source]]\ntopik = "a/{device}/{measurement}"',
+            "g.toml: source[0].topik = 'a/{device}/{measurement}': expected one of device, format, measurement, qos, time, "
+            "time_unit, topic, value, values (did you mean 'topic'?)",
+            id="misspelt key",
+        ),
+        pytest.param(
+            HEAD + '[[source]]\ntopic = "a/{device}/{measurement}"\nformat = "jsn"',
+            "g.toml: source[0].format = 'jsn': expected one of 'json', 'number', 'msgpack'",
+            id="unknown choice",
+        ),
+        pytest.param(HEAD + "source = []", "g.toml: source = []: expected at least one [[source]] with a topic", id="none"),
+        pytest.param(
+            SHORTEST + "[[window]]\nsize = 5",
+            'g.toml: window[0].size = 5: expected a duration with its unit, such as "500ms", "10s" or "1h"',
+            id="no unit",
+        ),
+        pytest.param(
+            SHORTEST + '[[window]]\nsize = "10s"\nhop = "3s"',
+            "g.toml: window[0].hop = '3000000000ns': expected a duration that divides size (10000000000ns) without "
+            "remainder",
+            id="hop that does not divide",
+        ),
+        pytest.param(
+            SHORTEST + '[uplink]\nurl = "http://cloud"',
+            "g.toml: uplink.token_file = '': expected the file (or token_env: the variable) that holds this gateway's "
+            "token",
+            id="no token",
+        ),
+        pytest.param(
+            'data = "d"\nsource = [{topic = "t"}]',
+            "g.toml: name = None: expected a value: this key is required",
+            id="missing",
+        ),
+        pytest.param(
+            HEAD + '[[source]]\ntopic = "a/{devise}"',
+            "g.toml: source[0].topic = 'a/{devise}': expected the levels {device} and {measurement} only, not {devise}",
+            id="unknown level",
+        ),
+        pytest.param(
+            SHORTEST + '[devices]\nurl = "tcp://x"',
+            "g.toml: devices.url = 'tcp://x': expected mqtt://host:port or mqtts://host:port",
+            id="scheme",
+        ),
+        pytest.param("name = ", "g.toml: (syntax) = ", id="not TOML"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_key_value_and_expectation(text: str, message: str) -> None:
+    with pytest.raises(ConfigurationRefused) as refused:
+        parse(text, "g.toml")
+    assert str(refused.value).startswith(message)
+
+
+def test_the_pipeline_part_reads_back_as_written() -> None:
+    config: GatewayConfig = parse(SHORTEST + '[[clean]]\nseries = "*/t"\nmin = -40\nscale = 0.1\n', "")
+    assert parse_pipeline(pipeline_text(config.pipeline)) == config.pipeline
+
+
+def test_a_definitions_digest_names_size_hop_and_cleaning_but_not_lateness() -> None:
+    window = Window()
+    assert digest(window, ()) == digest(Window(late="drop"), ())
+    assert digest(window, ()) != digest(window, (Clean(scale=2.0),))

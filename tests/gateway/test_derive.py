@@ -1,0 +1,155 @@
+"""One record in, its outputs out; a crash is answered by replay, bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.config import Clean, PipelineConfig, Window, digest, pipeline_text
+from gateway.config import Duration as Ns
+from gateway.derive import Derive
+from gateway.records import (
+    NEVER,
+    ClockRecord,
+    Closed,
+    ConfigurationRecord,
+    Definitions,
+    Outputs,
+    Readings,
+    ReadingsRecord,
+    Record,
+    Tally,
+    TickRecord,
+)
+from protocol.columns import decode_state, encode_state
+from protocol.messages import SeriesDefinition, WindowDefinition
+
+S = 10**9
+CONFIG = PipelineConfig(window=(Window(size=Ns(S)),), clean=(Clean(series="*/t", max=100.0),))
+
+
+def readings(stamp: int, *rows: tuple[int, float, float], names: tuple[str, ...] = ()) -> ReadingsRecord:
+    """Rows are (series, seconds, value)."""
+    series, seconds, values = zip(*rows, strict=True) if rows else ((), (), ())
+    columns = Readings(
+        np.array(series, np.int32),
+        np.array([round(at * S) for at in seconds], np.int64),
+        np.array(values, np.float64),
+    )
+    return ReadingsRecord(stamp, columns, list(names), Tally(messages=len(rows), decoded=len(rows)))
+
+
+def windows(outputs: Outputs) -> list[tuple[int, int, int, float]]:
+    """Every closed row as (series, start in seconds, count, mean)."""
+    return [
+        (int(row[0]), int(row[1]) // S, int(row[2]), float(row[3]))
+        for item in outputs.items
+        if isinstance(item, Closed)
+        for row in zip(item.rows.series, item.rows.start, item.rows.count, item.rows.mean, strict=True)
+    ]
+
+
+def closes(derive: Derive) -> bool:
+    totals = derive.totals
+    return totals.recorded == totals.windowed + sum(totals.removed.values()) + totals.late + derive.pending
+
+
+def test_definitions_come_before_the_windows_that_refer_to_them() -> None:
+    derive = Derive(CONFIG)
+    outputs = derive.feed(readings(3 * S, (0, 1.0, 5.0), (0, 2.5, 6.0), names=("pump/t",)))
+    definitions, closed = outputs.items
+    assert definitions == Definitions(
+        [SeriesDefinition(0, "pump/t")], [WindowDefinition(0, digest(CONFIG.window[0], CONFIG.clean), S, S)]
+    )
+    assert isinstance(closed, Closed)
+    assert windows(outputs) == [(0, 1, 1, 5.0)]
+    assert closes(derive)
+
+
+def test_a_series_is_announced_once() -> None:
+    derive = Derive(CONFIG)
+    derive.feed(readings(S, (0, 1.0, 5.0), names=("pump/t",)))
+    outputs = derive.feed(readings(S, (0, 1.1, 5.0), (1, 1.1, 9.0), names=("fan/t",)))
+    assert outputs.items == [Definitions([SeriesDefinition(1, "fan/t")], [])]
+
+
+def test_what_cleaning_removes_is_counted_by_reason() -> None:
+    derive = Derive(CONFIG)
+    outputs = derive.feed(readings(S, (0, 1.0, 500.0), (0, 1.1, float("nan")), (0, 1.2, 5.0), names=("pump/t",)))
+    assert outputs.removed == {"range": 1, "non_finite": 1}
+    assert derive.totals.removed == {"range": 1, "non_finite": 1}
+    assert closes(derive)
+
+
+def test_a_tick_closes_the_windows_of_an_idle_device() -> None:
+    derive = Derive(CONFIG)
+    assert derive.due() == NEVER
+    derive.feed(readings(S, (0, 1.0, 5.0), names=("pump/t",)))
+    due = derive.due()
+    assert S < due < NEVER
+    outputs = derive.feed(TickRecord(due))
+    assert windows(outputs) == [(0, 1, 1, 5.0)]
+    assert derive.due() == NEVER
+    assert closes(derive)
+
+
+def test_an_unsynchronised_boot_names_the_clock_domain() -> None:
+    derive = Derive(CONFIG)
+    derive.feed(ClockRecord(5, "boot-7", 5, synchronised=False))
+    outputs = derive.feed(readings(S, (0, 1.0, 5.0), (0, 2.0, 5.0), names=("pump/t",)))
+    assert [item.domain for item in outputs.items if isinstance(item, Closed)] == ["boot-7"]
+
+
+def test_a_change_of_configuration_announces_the_new_windows() -> None:
+    derive = Derive(CONFIG)
+    derive.feed(readings(S, (0, 1.0, 5.0), names=("pump/t",)))
+    changed = PipelineConfig(window=(Window(size=Ns(2 * S)),))
+    outputs = derive.feed(ConfigurationRecord(2 * S, pipeline_text(changed)))
+    assert windows(outputs) == [(0, 1, 1, 5.0)]  # its definition is gone, so it is stated
+    assert outputs.items[-1] == Definitions([], [WindowDefinition(0, digest(changed.window[0], ()), 2 * S, 2 * S)])
+    assert closes(derive)
+
+
+def equal(one: Any, two: Any) -> bool:
+    return encode_state({"": one}) == encode_state({"": two})
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.lists(st.tuples(st.integers(0, 2), st.floats(0, 30), st.floats(-200, 200)), max_size=6),
+        st.integers(0, 8),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS, st.integers(0, 12))
+def test_replay_from_a_checkpoint_is_bit_equal_to_never_having_stopped(steps: list[Any], cut: int) -> None:
+    records: list[Record] = [readings(0, names=("a/t", "a/u", "b/t"))]
+    now = 0
+    for step in steps:
+        now += step * S if isinstance(step, int) else 1
+        records.append(TickRecord(now) if isinstance(step, int) else readings(now, *step))
+    through, first = Derive(CONFIG), Derive(CONFIG)
+    expected = [through.feed(record) for record in records]
+    got = [first.feed(record) for record in records[:cut]]
+    second = Derive.restore(decode_state(encode_state(first.snapshot())))
+    got += [second.feed(record) for record in records[cut:]]
+    assert list(map(windows, got)) == list(map(windows, expected))
+    assert equal(second.snapshot(), through.snapshot())
+    assert closes(second)
+
+
+@pytest.mark.parametrize("hop", [S, S // 4], ids=["tumbling", "hopping"])
+def test_accounting_counts_a_reading_once(hop: int) -> None:
+    derive = Derive(PipelineConfig(window=(Window(size=Ns(S), hop=Ns(hop), late="drop"),)))
+    derive.feed(readings(S, *((0, at / 10, 1.0) for at in range(50)), names=("a/t",)))
+    assert closes(derive)
+    derive.feed(readings(2 * S, (0, 0.05, 1.0)))
+    assert derive.totals.late == 1
+    assert closes(derive)
