@@ -1,7 +1,7 @@
 """What simulated devices publish: message k of a run is a function of k, so nothing has to be remembered. Pure.
 
-The messages of N devices take turns: message k is the reading `k // N` of device `k % N`, due at `start` + k / (N x rate)
-seconds, and its event time is exactly that moment, however late it is sent.
+The messages of N devices take turns: message k is the reading `k // N` of device `k % N`, due k / (N x rate) seconds
+after `start`, and its event time is exactly that moment, however late it is sent.
 """
 
 from __future__ import annotations

@@ -49,11 +49,11 @@ class Link(asyncio.Protocol):
         self.ended.set()
 
     def pause_writing(self) -> None:
-        """The socket is full."""
+        """Note that the socket is full."""
         self.writable = False
 
     def resume_writing(self) -> None:
-        """The socket takes more; an empty batch says so."""
+        """Note that the socket takes more, and say so with an empty batch."""
         self.writable = True
         self._on_packets([])
 

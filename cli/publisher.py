@@ -69,7 +69,7 @@ class Publisher:
         self._inflight: dict[int, int] = {}  # packet id to message, oldest first
         self._again: deque[int] = deque()
         self._link: Link | None = None
-        self._heard = self._wrote = 0  # ns, when the broker was last heard and written to
+        self._heard = self._pinged = 0  # ns, when the broker was last heard, and last asked for a sign of life
 
     @property
     def inflight(self) -> int:
@@ -113,7 +113,7 @@ class Publisher:
         )
         link, answer = await connect(self._broker, hello, self._received)
         self._link = link
-        self._heard = self._wrote = self._clock()
+        self._heard = self._clock()
         self._window = min(self._window, answer.receive_max)
         self._resend(link, known=answer.session_present)
         self.connected = True
@@ -139,9 +139,9 @@ class Publisher:
         now, half = self._clock(), KEEP_ALIVE_S * 10**9 // 2
         if now - self._heard > 3 * half:
             link.abort()
-        elif now - self._wrote > half or (now - self._heard > half and self._wrote <= self._heard):
+        elif now - max(self._heard, self._pinged) > half:
             link.write(mqtt5.PingReqPacket().write())
-            self._wrote = now
+            self._pinged = now
 
     def _pump(self) -> None:
         """Write what is due, as far as the window and the socket allow."""
@@ -150,7 +150,6 @@ class Publisher:
         due = due if self._limit is None else min(due, self._limit)
         while link is not None and link.writable and (batch := self._take(due)):
             link.write(b"".join(batch))
-            self._wrote = self._clock()
         self._check_finished()
 
     def _take(self, due: int) -> list[bytes]:

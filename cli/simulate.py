@@ -10,8 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
+
+from cli import series
+from cli.devices import Devices
+from cli.publisher import Publisher
+from gateway.config import Broker
 
 REPEAT_S = 60
 """How much SIGUSR1 has the devices publish again."""
@@ -47,9 +53,6 @@ class _Run:
     """One run of the command: its devices, what it prints, and its end."""
 
     def __init__(self, options: dict[str, Any]) -> None:
-        from cli.devices import Devices  # noqa: PLC0415 - loaded when called, as the codec and numpy are
-        from cli.publisher import Publisher  # noqa: PLC0415 - the same
-
         self._options = options
         self._begun = time.monotonic()
         self._reported = [0, 0]
@@ -86,7 +89,9 @@ class _Run:
         publishing = asyncio.create_task(self.publisher.run(), name="publisher")
         reporting = asyncio.create_task(self._report_for_ever(), name="report")
         stopping = asyncio.create_task(stop.wait(), name="stop")
-        await asyncio.wait({publishing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        seconds = self._options["seconds"]
+        longest = None if seconds is None else seconds + FINISH_S
+        await asyncio.wait({publishing, stopping}, timeout=longest, return_when=asyncio.FIRST_COMPLETED)
         self.publisher.stop()
         await asyncio.wait({publishing}, timeout=FINISH_S)
         for task in (publishing, reporting, stopping):
@@ -148,24 +153,18 @@ def _print(line: str) -> None:
 
 def tables(path: Path | None) -> list[list[float]]:
     """Give the values of each series of a file, or of the selection that comes with Fieldgate, finite ones only."""
-    from cli import series  # noqa: PLC0415 - numpy is loaded when there is something to read
-
     return list(_finite(series.read(path or series.NAB)))
 
 
-def _finite(found: list[Any]) -> Iterator[list[float]]:
+def _finite(found: list[series.Series]) -> Iterator[list[float]]:
     for one in found:
         values = one.value.tolist()
         if kept := [value for value in values if value - value == 0]:
             yield kept
 
 
-def broker_of(url: str, password_file: Path | None) -> tuple[Any, bytes | None]:
-    """Turn the options into a broker as configurations have it, and its password; ConfigurationRefused explains."""
-    from urllib.parse import urlsplit  # noqa: PLC0415 - as all here
-
-    from gateway.config import Broker  # noqa: PLC0415 - the same
-
+def broker_of(url: str, password_file: Path | None) -> tuple[Broker, bytes | None]:
+    """Turn the options into a broker as configurations have it, and its password; click.BadParameter explains."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("mqtt", "mqtts") and parts.hostname and (parts.port or 1)

@@ -88,7 +88,7 @@ class Clean:
         return self._scale(readings, removed), removed
 
     def snapshot(self) -> State:
-        """Give all state but the series' names and the configuration."""
+        """Give all state but the series' names, the configuration, and `synchronised`."""
         return {"latest": self._latest.copy(), "memory": self._memory.snapshot()}
 
     def restore(self, state: State) -> None:
@@ -273,14 +273,15 @@ class _Generation:
     def snapshot(self) -> State:
         keys, series = _joined([*self._runs, *self._chunks])
         order = np.lexsort((series, keys))
-        return {"opened": self.opened, "newest": self.newest, "keys": keys[order], "series": series[order]}
+        steps = np.diff(keys[order], prepend=0)  # a device with a steady rate makes equal steps, and they compress
+        return {"opened": self.opened, "newest": self.newest, "steps": steps, "series": series[order]}
 
     @classmethod
     def restore(cls, state: State) -> _Generation:
         generation = cls(state["opened"])
         generation.newest = state["newest"]
-        generation.size = len(state["keys"])
-        generation._runs = [(state["keys"].copy(), state["series"].copy())]
+        generation.size = len(state["steps"])
+        generation._runs = [(np.cumsum(state["steps"]), state["series"].copy())]
         return generation
 
 

@@ -21,6 +21,9 @@ from protocol.settings import NAME, Duration, Section, Size, convert, parse_toml
 TOPIC_LEVEL = re.compile(r"\{([a-z_]+)\}")
 MAX_HOPS = 64
 """A hopping window holds a reading at most this often; more would multiply memory for no finer answer."""
+MAX_SERIES = 1_000_000
+MIN_HOP = 10**6
+"""In ns, and no less than MAX_SERIES: window number and series share one integer of 63 bits."""
 
 
 class Broker(Section, frozen=True):
@@ -187,6 +190,8 @@ def _contradictions(config: GatewayConfig) -> Iterator[tuple[str, object, str]]:
         yield from _source_contradictions(f"source[{number}]", source)
     for number, window in enumerate(config.window):
         yield from _window_contradictions(f"window[{number}]", window)
+    if not 1 <= config.max_series <= MAX_SERIES:
+        yield "max_series", config.max_series, f"1 to {MAX_SERIES}"
     for number, rule in enumerate(config.clean):
         if rule.min is not None and rule.max is not None and rule.min > rule.max:
             yield f"clean[{number}].min", rule.min, f"at most max, which is {rule.max}"
@@ -211,6 +216,19 @@ def _source_contradictions(key: str, source: Source) -> Iterator[tuple[str, obje
         yield f"{key}.topic", source.topic, 'a level {measurement}, the key measurement = "name", or values = {...}'
     if source.format == "number" and source.values:
         yield f"{key}.values", source.values, "no values when format is number: a payload holds one"
+    yield from _path_contradictions(key, source)
+
+
+def _path_contradictions(key: str, source: Source) -> Iterator[tuple[str, object, str]]:
+    paths = {tuple(path.split(".")): path for path in (source.values.values() or (source.value,))}
+    time = tuple(source.time.split("."))
+    if time in paths:
+        yield f"{key}.time", source.time, "another path than a value's"
+    for path, text in paths.items():
+        if any(path != other and path == other[: len(path)] for other in (*paths, time)):
+            yield f"{key}.value", text, "a path that does not lead on to another value or to the time"
+        if time == path[: len(time)]:
+            yield f"{key}.time", source.time, "a path that does not lead on to a value"
 
 
 def _window_contradictions(key: str, window: Window) -> Iterator[tuple[str, object, str]]:
@@ -220,6 +238,8 @@ def _window_contradictions(key: str, window: Window) -> Iterator[tuple[str, obje
         yield f"{key}.hop", f"{window.step}ns", f"a duration that divides size ({window.size}ns) without remainder"
     elif window.size // window.step > MAX_HOPS:
         yield f"{key}.hop", f"{window.step}ns", f"at least size / {MAX_HOPS}"
+    elif window.step < MIN_HOP:
+        yield f"{key}.{'hop' if window.hop else 'size'}", f"{window.step}ns", "at least 1ms"
 
 
 def _broker_contradictions(key: str, broker: Broker) -> Iterator[tuple[str, object, str]]:

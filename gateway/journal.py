@@ -9,11 +9,11 @@ Rules:
    it can be replayed even if the newer checkpoint turns out to be damaged.
 5. A checkpoint is one file, written aside and renamed; two are kept. A damaged one is set aside when it is met.
 
-Bytes: records are frames of lane JOURNAL_LANE in segments (`gateway.segment`); `about` in a segment's header is what its
-records stand on. The body of READINGS is the State
+Bytes: records are frames of lane JOURNAL_LANE in segments (`gateway.segment`); `about` in a segment's header is what
+its records stand on. The body of READINGS is the State
 
     stamp | columns (series, time, value: `protocol.columns`) | names | tally [messages, decoded, redelivered, dead,
-    refused] | packet_ids | hashes
+    refused] | packet_steps (from one packet id to the next, modulo 2^16) | hashes
 
 and of the others {stamp}, {stamp, text}, {stamp, boot, monotonic, synchronised}. A file `checkpoint-{position}.fg`, 20
 digits, holds one long frame of kind CHECKPOINT: the State {position, state}.
@@ -88,7 +88,7 @@ def _encode_readings(record: ReadingsRecord) -> bytes:
             "columns": columns.encode(record.readings._asdict()),
             "names": record.names,
             "tally": [tally.messages, tally.decoded, tally.redelivered, tally.dead, tally.refused],
-            "packet_ids": recent.packet_ids,
+            "packet_steps": np.diff(recent.packet_ids, prepend=np.uint16(0)),
             "hashes": recent.hashes,
         }
     )
@@ -120,7 +120,7 @@ def _decode_readings(state: State) -> ReadingsRecord:
         Readings(readings["series"], readings["time"], readings["value"]),
         state["names"],
         Tally(*state["tally"]),
-        Recent(state["packet_ids"], state["hashes"]),
+        Recent(np.cumsum(state["packet_steps"], dtype=np.uint16), state["hashes"]),
     )
 
 
@@ -130,7 +130,6 @@ class Journal:
     def __init__(self, log: Log, settings: config.Journal) -> None:
         self.log = log
         self.settings = settings
-        self._undecodable: set[int] = set()
 
     @classmethod
     def open(
@@ -205,7 +204,7 @@ class Journal:
     @property
     def damaged(self) -> int:
         """Records found unreadable."""
-        return self.log.damaged + len(self._undecodable)
+        return self.log.damaged
 
     def append(self, record: Record) -> int:
         """Take a record and give its position; durable after the next commit."""
@@ -230,7 +229,7 @@ class Journal:
             try:
                 record = decode_record(found.kind, found.body)
             except FrameRefused:
-                self._undecodable.add(found.seq)
+                self.log.note_damage([(found.seq, found.seq)])
                 continue
             yield found.seq, record
 
@@ -246,6 +245,8 @@ class Journal:
             if not aged and self.log.bytes <= int(self.settings.max_bytes):
                 break
             dropped = self.log.drop_before(sealed.last + 1)
+            if not dropped[0]:
+                break
             count, size = count + dropped[0], size + dropped[1]
         return count, size
 
@@ -298,9 +299,9 @@ class Checkpoints:
     def _read(self, position: int) -> State:
         kind, body = frame.decode_long(self.files.read(self._path(position)), max_bytes=MAX_CHECKPOINT)
         held = columns.decode_state(body)
-        if kind != Kind.CHECKPOINT or held.get("position") != position:
+        state: State | None = held.get("state")
+        if kind != Kind.CHECKPOINT or held.get("position") != position or state is None:
             raise FrameRefused("body", f"not the checkpoint of position {position}")
-        state: State = held["state"]
         return state
 
     def _set_aside(self, position: int) -> None:

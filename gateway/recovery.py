@@ -134,7 +134,7 @@ def trusted_covers(journal: Journal, at: Replayed, spool: Spool, now: int) -> di
     end = max(journal.next - 1, at.position)
     if all(cover.record <= end for cover in covers.values()):
         return covers
-    spool.begin_epoch(now)
+    spool.begin_epoch(now, covers_anew=True)
     return {}
 
 

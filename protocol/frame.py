@@ -18,7 +18,7 @@ Layout, little endian, 32 bytes and then the body:
     chain   = crc32(content as u32, starting from the chain of the frame before)
     crc     = crc32(chain as u32, starting from content)
 
-So a frame can be checked alone (crc), and two ends that compare one number (chain) know that they hold the same history.
+So a frame can be checked alone (crc), and two ends that compare one number (chain) know they hold the same history.
 
 Invariants:
 
@@ -36,7 +36,7 @@ import zlib
 from typing import Any, NamedTuple
 
 import lz4.block
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # it ships no types
 import msgspec
 
 from protocol.errors import FrameRefused
@@ -205,7 +205,7 @@ def message(kind: Kind, body: msgspec.Struct, *, lane: int = 0, seq: int = 0, ch
 
 
 def encode_long(kind: Kind, body: bytes, *, lane: int = 0) -> bytes:
-    """Make the frames of a body of any length: chained, their sequences counting down to 1 so that none can be cut off."""
+    """Make the frames of a body of any length: chained, sequences counting down to 1 so that none can be cut off."""
     parts = [body[at : at + MAX_RAW] for at in range(0, len(body), MAX_RAW)] or [b""]
     frames: list[bytes] = []
     chain = 0

@@ -50,7 +50,7 @@ class WindowRows(NamedTuple):
     definition: NDArray[np.int32]
     start: NDArray[np.int64]  # ns, inclusive
     revision: NDArray[np.int32]  # 0 for the first statement of a window
-    count: NDArray[np.int64]
+    count: NDArray[np.int64]  # type: ignore[assignment]  # hides tuple.count, which nobody asks of columns
     mean: NDArray[np.float32]
     deviation: NDArray[np.float32]  # population standard deviation
     minimum: NDArray[np.float64]

@@ -134,7 +134,7 @@ class Store(Protocol):
     async def windows(
         self, series: int, definition: int | None, domain: str, between: tuple[int | None, int], limit: int
     ) -> WindowsPage | None:
-        """Give windows of a series with start in [from, to), oldest first; without `from`, the newest. None: unknown."""
+        """Give windows of a series with start in [from, to), oldest first; without `from` the newest. None if unknown."""
 
     async def alerts(self, gateway: str | None, before: int, limit: int) -> AlertsPage:
         """Give alerts raised before a time, newest first."""

@@ -195,17 +195,13 @@ const live = new feed.Live({
     show();
   },
   windows(rows) {
-    const byId = Map.groupBy ? Map.groupBy(rows, (row) => row.series) : group(rows);
-    for (const [id, some] of byId) if (state.chosen.includes(id)) take(id, some);
+    for (const id of state.chosen) {
+      const some = rows.filter((row) => row.series === id);
+      if (some.length) take(id, some);
+    }
     show();
   },
 });
-
-function group(rows) {
-  const groups = new Map();
-  for (const row of rows) groups.set(row.series, [...(groups.get(row.series) ?? []), row]);
-  return groups;
-}
 
 const total = (gateways) => gateways.reduce((sum, one) => sum + one.series, 0);
 
@@ -292,6 +288,5 @@ const root = document.getElementById("app");
 root.replaceChildren();
 recall();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach((chart) => chart.rebuild()));
-guarded(refresh);
-live.follow(state.chosen);
+guarded(loadSeries).then(() => state.signIn || live.follow(state.chosen));
 tick();

@@ -1,7 +1,7 @@
 // One chart: the mean as a line, minimum to maximum as a band behind it. Colours come from the style sheet.
 
 import uPlot from "./vendor/uplot.js";
-import { ticks, value } from "./format.js";
+import { mark, ticks } from "./format.js";
 
 const HEIGHT = 190;
 const LEAST_SPAN = 60; // s: a chart that has just begun is not stretched over its whole range
@@ -26,7 +26,7 @@ function options(width, onCursor) {
     scales: { x: { time: true, auto: false }, y: { range: room } },
     axes: [
       { ...axis, values: (_, splits) => ticks(splits), space: 76, size: 26, gap: 6 },
-      { ...axis, values: (_, splits) => splits.map(value), size: gutter, gap: 6, space: 34 },
+      { ...axis, values: (_, splits) => splits.map(mark), size: gutter, gap: 6, space: 34 },
     ],
     series: [{}, { stroke: line, width: 1.6, points: { show: sparse, size: 4, fill: line } }, edge, edge],
     bands: [{ series: [2, 3], fill: band }],

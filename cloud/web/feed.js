@@ -7,6 +7,7 @@ const SILENCE = 30_000;
 const RETRY = [1000, 2000, 4000, 8000, 15_000];
 const PAGE = 1000;
 const PAGES = 8;
+const MOST_SERIES = 50_000;
 
 /** The cloud asked who we are. */
 export class SignInNeeded extends Error {}
@@ -27,7 +28,19 @@ async function get(path, query = {}) {
 }
 
 export const gateways = async () => (await get("v1/gateways")).gateways;
-export const series = async () => (await get("v1/series")).series;
+
+/** All series, in the order of their ids. */
+export async function series() {
+  const all = [];
+  let after = {};
+  while (after && all.length < MOST_SERIES) {
+    const answer = await get("v1/series", after);
+    all.push(...answer.series);
+    after = answer.next ? { after: answer.next } : null;
+  }
+  return all;
+}
+
 export const ledger = async () => (await get("v1/ledger")).ledger;
 
 /** All windows of a series that start at or after `from` (ms); at most PAGES pages of them, given page by page. */

@@ -2,6 +2,9 @@
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const measured = new Intl.NumberFormat("en", { maximumSignificantDigits: 5 });
+const fixed = [0, 1, 2, 3, 4].map(
+  (digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }),
+);
 const scientific = new Intl.NumberFormat("en", { notation: "scientific", maximumSignificantDigits: 4 });
 const minutes = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 const seconds = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
@@ -10,12 +13,18 @@ const NONE = "\u2013";
 /** A count, every digit of it. */
 export const count = (n) => (Number.isFinite(n) ? whole.format(n) : NONE);
 
-/** A measured value, five digits of it. */
+const extreme = (n) => n !== 0 && (Math.abs(n) >= 1e9 || Math.abs(n) < 1e-3);
+
+/** A measured value: as many decimals as its size leaves room for, so that it does not jitter from second to second. */
 export function value(n) {
   if (!Number.isFinite(n)) return NONE;
-  const size = Math.abs(n);
-  return size !== 0 && (size >= 1e9 || size < 1e-4) ? scientific.format(n) : measured.format(n);
+  if (extreme(n)) return scientific.format(n);
+  const before = Math.floor(Math.log10(Math.max(Math.abs(n), 1)));
+  return fixed[Math.max(0, 3 - before)].format(n);
 }
+
+/** A value on an axis: no digits that say nothing. */
+export const mark = (n) => (extreme(n) ? scientific : measured).format(n);
 
 /** Bytes, in decimal units. */
 export function bytes(n) {

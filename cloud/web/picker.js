@@ -15,18 +15,29 @@ export function Picker({ series, chosen, filter, most, onFilter, onToggle }) {
     <details class="picker" open=${innerWidth > 860}>
       <summary>Choose series <span class="muted">${count(chosen.length)} of ${count(series.length)}</span></summary>
       <label class="filter"><span>Filter</span>
-        <input type="search" value=${filter} placeholder="gateway, device or measurement" autocomplete="off"
+        <input type="search" value=${filter} placeholder="gateway or name" autocomplete="off"
           spellcheck="false" onInput=${(event) => onFilter(event.target.value)} /></label>
       <p class="muted note" aria-live="polite">${note(found, listed, full, most)}</p>
-      <ul>${listed.map((one) => html`<${Choice} key=${one.id} one=${one} on=${chosen.includes(one.id)}
-        full=${full} onToggle=${onToggle} />`)}</ul>
+      <div class="list">${[...byGateway(listed)].map(([gateway, some]) => html`
+        <fieldset key=${gateway}><legend>${gateway}</legend>
+          <ul>${some.map((one) => html`<${Choice} key=${one.id} one=${one} on=${chosen.includes(one.id)}
+            full=${full} onToggle=${onToggle} />`)}</ul></fieldset>`)}</div>
     </details>`;
+}
+
+function byGateway(series) {
+  const groups = new Map();
+  for (const one of series) {
+    if (!groups.has(one.gateway)) groups.set(one.gateway, []);
+    groups.get(one.gateway).push(one);
+  }
+  return groups;
 }
 
 function Choice({ one, on, full, onToggle }) {
   return html`
     <li><label><input type="checkbox" checked=${on} disabled=${full && !on} onChange=${() => onToggle(one.id)} />
-      <span><span class="name">${one.name}</span> <span class="muted">${one.gateway}</span></span></label></li>`;
+      <span class="name">${one.name}</span></label></li>`;
 }
 
 /** Every word of the filter must occur in gateway or name. */

@@ -106,7 +106,7 @@ function Dropped({ ranges }) {
   for (const one of ranges) causes.set(one.cause, (causes.get(one.cause) ?? 0) + one.last - one.first + 1);
   const oldest = Math.min(...ranges.map((one) => one.oldest || Infinity));
   const newest = Math.max(...ranges.map((one) => one.newest || 0));
-  const when = newest ? `from ${clock(oldest)} to ${clock(newest)}` : "";
+  const when = newest ? `${clock(oldest)}\u2013${clock(newest)}` : "";
   return html`<span class="worry">${[...causes].map(([cause, n]) => `${count(n)} ${cause}`).join(", ")}</span>
     <span class="muted when">${when}</span>`;
 }

@@ -15,7 +15,7 @@ used is forgotten.
 from __future__ import annotations
 
 import errno
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,6 +54,30 @@ class Segment:
     whole: bool = True
 
 
+class Holes:
+    """Sequences known to be missing: disjoint inclusive ranges, in order."""
+
+    def __init__(self) -> None:
+        self._ranges: list[tuple[int, int]] = []
+
+    def add(self, first: int, last: int) -> int:
+        """Join a range to those known and say how many of its sequences were not."""
+        begin = bisect_left(self._ranges, first, key=lambda known: known[1] + 1)
+        end = bisect_right(self._ranges, last + 1, key=lambda known: known[0])
+        joined = self._ranges[begin:end]
+        merged = (min([first, *(known[0] for known in joined)]), max([last, *(known[1] for known in joined)]))
+        self._ranges[begin:end] = [merged]
+        return _length(merged) - sum(map(_length, joined))
+
+    def forget(self, upto: int) -> None:
+        """Forget the ranges that end at or before `upto`."""
+        del self._ranges[: bisect_right(self._ranges, upto, key=lambda known: known[1])]
+
+
+def _length(known: tuple[int, int]) -> int:
+    return known[1] - known[0] + 1
+
+
 class History:
     """See the rules above."""
 
@@ -64,7 +88,7 @@ class History:
         self.damaged = 0  # sequences found unreadable
         self._segments: list[Segment] = []
         self._lock = Lock()  # held for moments: files, indexes, counters
-        self._holes: set[tuple[int, int]] = set()
+        self._holes = Holes()
         self._indexes: OrderedDict[int, Index] = OrderedDict()
         self._index = Index(0)  # of the newest file
 
@@ -88,7 +112,7 @@ class History:
         data = self._read(segment, at, size) if at else b""
         header = layout.sound(data, 0)
         if header is None or header.seq != seq:
-            self._note([(seq, seq)])
+            self.note_damage([(seq, seq)])
             return None
         return data[: header.size]
 
@@ -119,14 +143,14 @@ class History:
                 if header.seq < expected:
                     continue
                 if header.seq > expected:
-                    self._note([(expected, header.seq - 1)])
+                    self.note_damage([(expected, header.seq - 1)])
                 expected = header.seq + 1
                 try:
                     yield frame.decode(data, at)
                 except FrameRefused:
-                    self._note([(header.seq, header.seq)])
+                    self.note_damage([(header.seq, header.seq)])
             if expected < below:
-                self._note([(expected, below - 1)])
+                self.note_damage([(expected, below - 1)])
             from_seq = below
 
     def next_here(self, seq: int) -> int:
@@ -170,7 +194,7 @@ class History:
                 self._indexes.move_to_end(segment.first)
                 return index
         index = layout.index(self._read(segment, 0, segment.bytes), self.lane, segment.first, below)
-        self._note(index.holes)
+        self.note_damage(index.holes)
         with self._lock:
             self._keep(index)
         return index
@@ -204,12 +228,10 @@ class History:
         opening = self._opening_of(segment)
         return opening.about if opening else {}
 
-    def _note(self, holes: list[tuple[int, int]]) -> None:
-        """Count what cannot be read, once."""
-        for hole in holes:
-            if hole not in self._holes:
-                self._holes.add(hole)
-                self.damaged += hole[1] - hole[0] + 1
+    def note_damage(self, holes: list[tuple[int, int]]) -> None:
+        """Count sequences (inclusive ranges) that cannot be read, each once."""
+        for first, last in holes:
+            self.damaged += self._holes.add(first, last)
 
     # Dropping.
 
@@ -225,15 +247,16 @@ class History:
         return Sealed(group[0].first, behind.first - 1, size, max(self._know(group[0]).stamp, 0), behind.stamp)
 
     def drop_before(self, seq: int) -> tuple[int, int]:
-        """Remove whole sealed files that hold nothing from `seq` on; return how many sequences and bytes went."""
-        count = size = 0
+        """Remove whole sealed files that hold nothing from `seq` on; return how many sequences and bytes went.
+
+        A file that the disk will not remove stays, and those behind it; the next call tries again.
+        """
+        first, size = self.oldest, self.bytes
         while len(self._segments) > 1 and self._segments[1].first <= seq:
             sealed = self.oldest_sealed()
-            if sealed is None or sealed.last >= seq:
+            if sealed is None or sealed.last >= seq or not self._remove(sealed.last):
                 break
-            self._remove(sealed.last)
-            count, size = count + sealed.last - sealed.first + 1, size + sealed.bytes
-        return count, size
+        return self.oldest - first, size - self.bytes
 
     def _know(self, segment: Segment) -> Segment:
         if segment.stamp < 0:
@@ -241,18 +264,19 @@ class History:
             segment.stamp, segment.whole = (opening.stamp, opening.whole) if opening else (0, True)
         return segment
 
-    def _remove(self, last: int) -> None:
+    def _remove(self, last: int) -> bool:
         while self._segments[0].first <= last:
             segment = self._segments[0]
             try:
                 self.files.unlink(self._path(segment.first))
-            except OSError as error:
-                raise JournalUnusable(f"{self.directory} cannot be emptied: {error.strerror}") from error
+            except OSError:
+                return False
             with self._lock:
                 del self._segments[0]
                 self.bytes -= segment.bytes
                 self._indexes.pop(segment.first, None)
-        self._holes = {hole for hole in self._holes if hole[1] > last}
+        self._holes.forget(last)
+        return True
 
     def _path(self, first: int) -> Path:
         return self.directory / layout.segment_name(first)

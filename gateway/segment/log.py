@@ -106,7 +106,7 @@ class Log(History):
         self._segments, self._index = found.segments, found.index
         self.bytes = sum(segment.bytes for segment in found.segments)
         self.torn, self.damaged = found.torn, found.aside
-        self._note(found.holes)
+        self.note_damage(found.holes)
         self._stand(found.next, found.chain)
         if found.resumable is not None:
             self._active = self.files.reopen(self._path(self.newest_first))
@@ -165,7 +165,7 @@ class Log(History):
                 gone = (self._waiting[0].seq, self._waiting[-1].seq)
                 self._waiting.clear()
                 self.pending_bytes = 0
-            self._holes.add(gone)
+            self._holes.add(*gone)  # missed, but not damaged
             self._begin_new = True
             return gone
         finally:

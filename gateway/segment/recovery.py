@@ -47,8 +47,7 @@ def recover(files: Files, directory: Path, lane: int, epoch: int) -> Recovered:
     firsts = [first for name in files.names(directory) if (first := layout.first_of(name)) is not None]
     found = Recovered([Segment(first, files.size(directory / layout.segment_name(first))) for first in firsts])
     while found.segments and not _resume(files, directory, (lane, epoch), found):
-        gone = found.segments.pop()
-        found.next = max(found.next, gone.first)
+        found.segments.pop()
     return found
 
 
@@ -70,6 +69,7 @@ def _resume(files: Files, directory: Path, identity: tuple[int, int], found: Rec
     index = layout.index(data, identity[0], last.first)
     if not index.offsets and not (opening and opening.whole):
         found.torn += last.bytes
+        found.next = max(found.next, last.first)
         files.unlink(path)
         return False
     _cut(files, path, index.end, found)

@@ -85,10 +85,9 @@ class Windowing:
         self._carry_on(now)
         late = windowed = 0
         for panes, member, accounts in zip(self._panes, self._members, self._accounts, strict=True):
-            inside = member[readings.series]
-            mine = readings if inside.all() else _select(readings, inside)
-            if mine.rows:
-                missed, revised = panes.feed(mine, accounts, self._watermark.device)
+            inside = readings if member.all() else _select(readings, member[readings.series])
+            if inside.rows:
+                missed, revised = panes.feed(inside, accounts, self._watermark.device)
                 late, windowed = late + missed, windowed + revised
         homeless = int(np.count_nonzero(self._homeless[readings.series]))
         self._hear(readings, now)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.config import MAX_SERIES
 from protocol.messages import WindowRows
 
 Rows = NDArray[np.void]
@@ -41,9 +42,6 @@ ROW = np.dtype(
         ("last_time", np.int64),
     ]
 )
-
-MAX_SERIES = 1_000_000
-"""More series than `max_series` may allow; windows are at least as many nanoseconds apart, so keys fit 63 bits."""
 
 
 WHOLE = np.dtype((np.void, ROW.itemsize))
@@ -117,12 +115,11 @@ def merge(into: Rows, more: Rows) -> Rows:
     delta = (more["shift"] - into["shift"]) + (more["mean"] - into["mean"])
     into["mean"] += delta * share
     into["squares"] += more["squares"] + delta * delta * (before * share)
-    into["minimum"] = np.minimum(into["minimum"], more["minimum"])
-    into["maximum"] = np.maximum(into["maximum"], more["maximum"])
+    np.minimum(into["minimum"], more["minimum"], out=into["minimum"])
+    np.maximum(into["maximum"], more["maximum"], out=into["maximum"])
     earlier, later = more["first_time"] < into["first_time"], more["last_time"] >= into["last_time"]
-    for mine, theirs, better in (("first", "first_time", earlier), ("last", "last_time", later)):
-        into[mine] = np.where(better, more[mine], into[mine])
-        into[theirs] = np.where(better, more[theirs], into[theirs])
+    for name, better in (("first", earlier), ("first_time", earlier), ("last", later), ("last_time", later)):
+        np.copyto(into[name], more[name], where=better)
     into["own"] += more["own"]
     into["count"] = count
     return into

@@ -22,9 +22,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.config import Window
+from gateway.config import MAX_SERIES, Window
 from gateway.records import NEVER, Readings, State
-from gateway.window.moments import MAX_SERIES, ROW, Rows, combine, gather, join, merge, put, select, split, state
+from gateway.window.moments import ROW, Rows, combine, gather, join, merge, put, select, split, state
 from gateway.window.table import Index, Keys, Slots, Store
 from gateway.window.watermark import BEFORE_ALL, Devices, Watermark
 from protocol.messages import WindowRows, no_windows
@@ -49,7 +49,7 @@ class Panes:
         self._store = Store()
         self._open = Index()
         self._kept = Index()
-        self._kept_bound = KEPT_FREELY
+        self._kept_bound = min(limit, KEPT_FREELY)
         self._revised: Keys = np.empty(0, np.int64)
         self.configure(window)
 
@@ -172,6 +172,8 @@ class Panes:
             np.maximum(self.gone, self.stated - self.revise_for, out=self.gone)
         furthest = (int(self.stated.max(initial=BEFORE_ALL)) - self.size) // self.hop
         earliest = int(np.searchsorted(self._open.keys, (furthest + 1) * MAX_SERIES))
+        if not earliest:
+            return np.empty(0, np.intp)
         devices, end = self._place(self._open.keys[:earliest], device)
         return (end <= self.stated[devices]).nonzero()[0]
 

@@ -12,6 +12,7 @@ after lz4. All arithmetic is modulo 2^64: there is no overflow, and what wraps o
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -26,10 +27,12 @@ BYTES: Final = 0
 PLANES: Final = 1
 
 MASK = (1 << 64) - 1
-DIVISORS = tuple(10**power for power in range(20))
-_TRIED = (9, 6, 3)
-_SAMPLE = 16
+TENS = tuple(10**power for power in range(16))
+_TRIED = (9, 6, 3)  # s, ms and us in stamps of ns; each try costs a division per value
+_SAMPLE = 8
 _CONTAINERS = ("<u1", "<u1", "<u2", "<u4", "<u4", "<u8", "<u8", "<u8", "<u8")
+_PLACES = np.arange(8, dtype=np.uint8)[:, None]
+_BITS = np.uint8(1) << _PLACES
 
 
 class Spread(NamedTuple):
@@ -51,14 +54,11 @@ def offsets(values: Integers, base: int) -> Offsets:
     return unsigned - np.uint64(base & MASK) if base else unsigned
 
 
-def divisor(values: Offsets, most: int) -> int:
-    """Give the power of ten (9, 6, 3 or 0) that divides all; `most` is the largest of them."""
-    if most < 1000:
-        return 0
-    sample = values[:: max(1, len(values) // _SAMPLE)]
+def divisor(values: Offsets) -> int:
+    """Give the power of ten (9, 6, 3 or 0) that divides all."""
+    common = math.gcd(*values[:: max(1, len(values) // _SAMPLE)].tolist())
     for power in _TRIED:
-        by = np.uint64(DIVISORS[power])
-        if not (sample % by).any() and not (values % by).any():
+        if common % TENS[power] == 0 and not np.count_nonzero(values % np.uint64(TENS[power])):
             return power
     return 0
 
@@ -72,39 +72,40 @@ def pack(values: Offsets, packing: int, width: int) -> bytes:
     """Pack offsets that all fit into `width`."""
     if not width:
         return b""
-    if packing == PLANES:
-        container = _CONTAINERS[(width + 7) // 8]
-        octets = values.astype(container).view(np.uint8).reshape(len(values), -1)
-        bits = np.unpackbits(octets, axis=1, bitorder="little", count=width)
-        return np.packbits(bits.T, axis=1, bitorder="little").tobytes()
-    narrow = values.astype(_CONTAINERS[width])
-    if width == 1:
-        return narrow.tobytes()
-    return narrow.view(np.uint8).reshape(len(values), -1)[:, :width].T.tobytes()
+    size = (width + 7) // 8 if packing == PLANES else width
+    narrow = values.astype(_CONTAINERS[size])
+    octets = narrow.view(np.uint8).reshape(len(values), -1).T
+    if packing == BYTES:
+        return octets[:width].tobytes()
+    bits = np.ascontiguousarray(octets)[:, None, :] & _BITS  # shape (bytes, 8, rows): not 0 where the bit is set
+    return np.packbits(bits.reshape(-1, len(values))[:width], axis=1, bitorder="little").tobytes()
 
 
 def unpack(data: memoryview, rows: int, packing: int, width: int) -> Offsets:
     """Unpack `length(rows, packing, width)` bytes; FrameRefused when padding is not 0."""
-    if not width:
+    if not width or not rows:
         return np.zeros(rows, np.uint64)
     octets = np.frombuffer(data, np.uint8).reshape(width, -1)
     if packing == PLANES:
         octets = _from_planes(octets, rows, width)
-        width = len(octets)
-    if width == 1:
-        return octets[0].astype(np.uint64)
-    container = _CONTAINERS[width]
-    wide = np.zeros((rows, np.dtype(container).itemsize), np.uint8)
-    wide[:, :width] = octets.T
-    return wide.view(container).ravel().astype(np.uint64)
+    if len(octets) == 1:
+        single: Offsets = octets[0].astype(np.uint64)
+        return single
+    container = np.dtype(_CONTAINERS[len(octets)])
+    wide = np.zeros((rows, container.itemsize), np.uint8)
+    for place, column in enumerate(octets):
+        wide[:, place] = column
+    values: Offsets = wide.view(container).ravel().astype(np.uint64)
+    return values
 
 
 def _from_planes(planes: NDArray[np.uint8], rows: int, width: int) -> NDArray[np.uint8]:
-    """Give shape (bytes, rows) from shape (width, rows / 8)."""
+    """Give shape (bytes, rows) from shape (width, rows / 8 rounded up)."""
     if rows % 8 and (planes[:, -1] >> (rows % 8)).any():
         raise FrameRefused("columns", "padding that is not 0")
-    bits = np.unpackbits(planes, axis=1, bitorder="little", count=rows)
-    whole = np.zeros(((width + 7) // 8 * 8, rows), np.uint8)
-    whole[:width] = bits
-    parts = whole.reshape(-1, 8, rows)
-    return np.packbits(parts, axis=1, bitorder="little").reshape(-1, rows)
+    bits = np.zeros(((width + 7) // 8 * 8, rows), np.uint8)
+    bits[:width] = np.unpackbits(planes, axis=1, bitorder="little", count=rows)
+    octets = bits.reshape(-1, 8, rows)
+    octets <<= _PLACES
+    merged: NDArray[np.uint8] = np.bitwise_or.reduce(octets, axis=1)
+    return merged

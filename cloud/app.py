@@ -1,0 +1,170 @@
+"""Start reading here: how a gateway's frame becomes a row, and who runs when.
+
+    gateway ──WebSocket──▶ ingest ▶ unpack ▶ store (ledger, rows: one transaction) ─▶ receipt back
+                                               │ after the commit
+                                               ├▶ fleet ▶ live ▶ the page
+    reader ──HTTP──▶ api ▶ fleet, store ◀──────┘
+
+| owns | what |
+|---|---|
+| `store` | one thread, one connection, the transaction |
+| `ingest` | a task per connection, and one that commits for it |
+| `live` | a queue per viewer |
+| this file | opening, the retention task, and the end |
+
+Order of the end: no new connections; gateways are told; what they sent is committed; streams end; the store closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from cloud.api import Api
+from cloud.config import CloudConfig
+from cloud.firstrun import describe_first_run, describe_page
+from cloud.fleet import Fleet
+from cloud.ingest import Ingest
+from cloud.live import Live
+from cloud.metrics import Counters, Metrics
+from cloud.store import Store
+from cloud.store.sqlite import SqliteStore
+from cloud.tokens import FIRST_GATEWAY, Tokens
+from protocol.errors import ConfigurationRefused, StoreUnavailable
+
+log = logging.getLogger("fieldgate.cloud")
+
+EXPIRE_EVERY_S = 600.0
+SHUTDOWN_S = 5.0
+
+API = web.AppKey("api", Api)
+STORE = web.AppKey("store", Store)
+
+
+class Ready(NamedTuple):
+    """What `run` says once it listens: the page's address, and what to tell the operator."""
+
+    url: str
+    text: str
+
+
+def create_app(config: CloudConfig, *, clock: Callable[[], int] = time.time_ns) -> web.Application:
+    """Make one cloud: its keys and tokens if there are none, its parts, its routes. It opens its store when started."""
+    tokens = Tokens.open(Path(config.data))
+    store = open_store(config, clock)
+    fleet = Fleet()
+    counters = Counters()
+    live = Live(fleet, most=config.limits.viewers)
+    ingest = Ingest(
+        store,
+        fleet,
+        live,
+        counters,
+        clock,
+        most=config.limits.gateways,
+        max_pending=int(config.store.max_pending),
+    )
+    metrics = Metrics(counters, fleet, lambda: live.viewers)
+    api = Api(store, tokens, fleet, live, ingest, counters, metrics, guarded=not config.loopback)
+    app = web.Application()
+    app[API], app[STORE] = api, store
+    api.add_to(app)
+    app.cleanup_ctx.append(lambda _app: _opened(config, api, clock))
+    app.on_shutdown.append(lambda _app: _shut(api))
+    return app
+
+
+def open_store(config: CloudConfig, clock: Callable[[], int]) -> SqliteStore:
+    """Make the store that `store.url` names, unopened."""
+    path = urlsplit(config.store.url).path or str(Path(config.data) / "fieldgate.db")
+    return SqliteStore(Path(path), clock, max_pending=int(config.store.max_pending))
+
+
+async def run(
+    config: CloudConfig,
+    *,
+    on_ready: Callable[[Ready], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serve until SIGTERM, SIGINT or `stop`. ConfigurationRefused if the address or the store cannot be had."""
+    stop = stop or _stop_signal()
+    app = create_app(config)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+    host, port = config.address
+    try:
+        try:
+            await runner.setup()
+            await web.TCPSite(runner, host, port).start()
+        except StoreUnavailable as error:
+            raise ConfigurationRefused("store.url", str(config.store.url), str(error)) from error
+        except OSError as error:
+            raise ConfigurationRefused("listen", config.listen, f"a free address ({error.strerror})") from error
+        if on_ready is not None:
+            on_ready(_ready(config, app[API].tokens, runner.addresses[0][1]))
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+
+
+def _ready(config: CloudConfig, tokens: Tokens, port: int) -> Ready:
+    host = config.address[0]
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{port}/"
+    guarded = not config.loopback
+    text = describe_page(url, os.environ, guarded=guarded, token_file=str(tokens.token_file("admin").absolute()))
+    if tokens.fresh:
+        token_file = str(tokens.token_file(FIRST_GATEWAY).absolute())
+        text += "\n\n" + describe_first_run(config.public_url or url, FIRST_GATEWAY, token_file)
+    return Ready(url, text)
+
+
+async def _opened(config: CloudConfig, api: Api, clock: Callable[[], int]) -> AsyncIterator[None]:
+    await api.store.open()
+    try:
+        api.fleet.begin(await api.store.gateways())
+        expire = asyncio.create_task(_expire_for_ever(config, api.store, clock), name="expire")
+        yield
+        expire.cancel()
+        with suppress(asyncio.CancelledError):
+            await expire
+    finally:
+        await api.store.close()
+
+
+async def _expire_for_ever(config: CloudConfig, store: Store, clock: Callable[[], int]) -> None:
+    if config.store.retention is None:
+        return
+    while True:
+        try:
+            await _expire(store, clock() - config.store.retention)
+        except StoreUnavailable as error:
+            log.warning("store: could not expire: %s", error)
+        await asyncio.sleep(EXPIRE_EVERY_S)
+
+
+async def _expire(store: Store, before: int) -> None:
+    after = 0
+    while after := await store.expire(before, after):
+        log.debug("store: looked at the series up to %d", after)
+
+
+async def _shut(api: Api) -> None:
+    api.live.close()
+    await api.ingest.close()
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

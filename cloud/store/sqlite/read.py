@@ -1,0 +1,221 @@
+"""What is asked of the database. Every query goes by a key or is bounded by a limit. Runs in the store's thread."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+
+from cloud.ledger import Lane
+from cloud.store import MAX_ROWS, Totals
+from cloud.store.answers import (
+    AlertsPage,
+    AlertView,
+    DefinitionView,
+    DropView,
+    FrameCounts,
+    GatewayView,
+    LaneView,
+    QuarantinedView,
+    SeriesView,
+    WindowsPage,
+    WindowView,
+)
+from protocol.messages import LANES
+
+EPOCHS = 4
+"""The ledger shows this many epochs of a gateway, newest first."""
+DROPS = 100
+"""The ledger shows this many losses of a lane, newest first; `dropped_frames` counts all."""
+
+DECODE = msgspec.msgpack.Decoder(Lane).decode
+
+GATEWAYS = """
+SELECT name, last_seen, epoch, version, (SELECT count(*) FROM series WHERE gateway = gateways.id), windows,
+    max(recorded, windowed), bytes, counts, total(received), total(duplicate), total(quarantined)
+FROM gateways LEFT JOIN lanes ON lanes.gateway = gateways.id GROUP BY gateways.id ORDER BY name LIMIT ?
+"""
+
+NEWEST = """
+SELECT max((SELECT max(start) FROM windows WHERE series = streams.series AND definition = streams.definition
+    AND domain = streams.domain)) FROM streams WHERE series = ? AND domain = 0
+"""
+
+WINDOWS = """
+SELECT start, revision, count, mean, deviation, minimum, maximum, first, last, stored FROM windows
+WHERE series = ? AND definition = ? AND domain = ? AND start >= ? AND start < ?
+"""
+
+LANE = """
+SELECT gateways.name, gateways.id, lanes.epoch, lane, ledger, received, duplicate, quarantined, dropped, oldest, next,
+    lanes.bytes, fork
+FROM gateways JOIN epochs ON epochs.gateway = gateways.id
+JOIN lanes ON lanes.gateway = gateways.id AND lanes.epoch = epochs.epoch
+WHERE (?1 IS NULL OR gateways.name = ?1) AND epochs.epoch IN
+    (SELECT epoch FROM epochs WHERE gateway = gateways.id ORDER BY began DESC LIMIT ?2)
+ORDER BY gateways.name, epochs.began DESC, lane LIMIT ?3
+"""
+
+ALERTS = """
+SELECT gateways.name, series, start, revision, stamp, score, rule, alerts.version, domains.name, stored FROM alerts
+JOIN gateways ON gateways.id = alerts.gateway JOIN domains ON domains.id = alerts.domain
+WHERE stamp < ? AND (?2 IS NULL OR gateways.name = ?2) ORDER BY stamp DESC LIMIT ?3
+"""
+
+LEAST = -(1 << 63)
+
+
+class Reader:
+    """Reads on one connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def gateways(self) -> list[GatewayView]:
+        """Give all gateways by name."""
+        views = []
+        for name, seen, epoch, version, series, windows, readings, size, counts, *frames in self._connection.execute(
+            GATEWAYS, (MAX_ROWS,)
+        ):
+            numbers = FrameCounts(*map(int, frames))
+            view = GatewayView(
+                name, False, seen, None, f"{epoch:016x}", version, series, windows, readings, size, numbers
+            )
+            view.counts = msgspec.json.decode(counts, type=dict[str, int])
+            views.append(view)
+        return views
+
+    def series(self, gateway: str | None, match: str | None, after: int, limit: int) -> list[SeriesView]:
+        """Give series with an id above `after`, whose name matches the glob."""
+        rows = self._connection.execute(
+            "SELECT series.id, gateways.name, series.name FROM series JOIN gateways ON gateways.id = series.gateway "
+            "WHERE series.id > ?1 AND (?2 IS NULL OR gateways.name = ?2) AND (?3 IS NULL OR series.name GLOB ?3) "
+            "ORDER BY series.id LIMIT ?4",
+            (after, gateway, match, limit),
+        ).fetchall()
+        return [SeriesView(number, owner, name, self._newest(number)) for number, owner, name in rows]
+
+    def windows(
+        self, series: int, definition: int | None, domain: str, between: tuple[int | None, int], limit: int
+    ) -> WindowsPage | None:
+        """Give a page of windows; rows of one start are never parted between two pages."""
+        row = self._connection.execute(
+            "SELECT gateways.name, series.name FROM series JOIN gateways ON gateways.id = gateway WHERE series.id = ?",
+            (series,),
+        ).fetchone()
+        if row is None:
+            return None
+        view = SeriesView(series, row[0], row[1], self._newest(series))
+        ways = self._definitions(series)
+        asked = [way for way in ways if definition in (None, way.id)]
+        found = self._found(series, asked, domain, between, limit)
+        page, following = _cut(found, limit) if between[0] is not None else (found[-limit:], None)
+        return WindowsPage(view, ways, page, following)
+
+    def alerts(self, gateway: str | None, before: int, limit: int) -> AlertsPage:
+        """Give alerts raised before a time, newest first."""
+        rows = self._connection.execute(ALERTS, (before, gateway, limit)).fetchall()
+        views = []
+        for name, text, *rest in rows:
+            series = msgspec.json.decode(text, type=list[int])
+            views.append(AlertView(name, series, [self._name(number) for number in series], *rest))
+        return AlertsPage(views, views[-1].stamp if len(views) == limit else None)
+
+    def ledger(self, gateway: str | None) -> list[LaneView]:
+        """Give the lanes of each gateway's newest epochs."""
+        rows = self._connection.execute(LANE, (gateway, EPOCHS, MAX_ROWS)).fetchall()
+        return [self._lane(*row) for row in rows]
+
+    def quarantine(self, limit: int) -> list[QuarantinedView]:
+        """Give what was quarantined, newest first."""
+        rows = self._connection.execute(
+            "SELECT name, quarantine.epoch, lane, seq, cause, detail, stored, size FROM quarantine "
+            "JOIN gateways ON gateways.id = gateway ORDER BY quarantine.id DESC LIMIT ?",
+            (limit,),
+        )
+        return [
+            QuarantinedView(name, f"{epoch:016x}", LANES[lane], *rest) for name, epoch, lane, *rest in rows.fetchall()
+        ]
+
+    def totals(self) -> Totals:
+        """Count what is stored; windows as they were counted when written."""
+        gateways, windows = self._connection.execute("SELECT count(*), total(windows) FROM gateways").fetchone()
+        (series,) = self._connection.execute("SELECT count(*) FROM series").fetchone()
+        return Totals(gateways, series, int(windows))
+
+    def _newest(self, series: int) -> int | None:
+        newest: int | None = self._connection.execute(NEWEST, (series,)).fetchone()[0]
+        return newest
+
+    def _name(self, series: int) -> str:
+        row = self._connection.execute("SELECT name FROM series WHERE id = ?", (series,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def _definitions(self, series: int) -> list[DefinitionView]:
+        rows = self._connection.execute(
+            "SELECT DISTINCT id, digest, size, hop FROM streams JOIN definitions ON id = definition WHERE series = ? "
+            "ORDER BY id",
+            (series,),
+        )
+        return [DefinitionView(*row) for row in rows]
+
+    def _found(
+        self,
+        series: int,
+        ways: list[DefinitionView],
+        domain: str,
+        between: tuple[int | None, int],
+        limit: int,
+    ) -> list[WindowView]:
+        row = self._connection.execute("SELECT id FROM domains WHERE name = ?", (domain,)).fetchone()
+        if row is None:
+            return []
+        since, until = between
+        order = "ORDER BY start DESC LIMIT ?" if since is None else "ORDER BY start LIMIT ?"
+        found = []
+        for way in ways:
+            key = (series, way.id, row[0], LEAST if since is None else since, until, limit + 1)
+            for start, *rest in self._connection.execute(WINDOWS + order, key):
+                found.append(WindowView(start, way.size, way.id, domain, *rest))
+        found.sort(key=lambda item: (item.start, item.definition))
+        return found
+
+    def _lane(self, name: str, gateway: int, epoch: int, lane: int, blob: bytes, *counts: int) -> LaneView:
+        received, duplicate, quarantined, dropped, oldest, following, size, fork = counts
+        ledger = DECODE(blob)
+        here = ledger.upto + sum(item.last - item.first + 1 for item in ledger.ranges)
+        drops = self._connection.execute(
+            "SELECT first, last, cause, oldest, newest FROM losses WHERE gateway = ? AND epoch = ? AND lane = ? "
+            "ORDER BY first DESC LIMIT ?",
+            (gateway, epoch, lane, DROPS),
+        )
+        return LaneView(
+            gateway=name,
+            epoch=f"{epoch:016x}",
+            lane=LANES[lane],
+            upto=ledger.upto,
+            ranges=ledger.mark.ranges,
+            holes=ledger.holes,
+            received=received,
+            duplicate=duplicate,
+            quarantined=quarantined,
+            dropped=[DropView(*row) for row in drops],
+            dropped_frames=dropped,
+            queued=max(0, following - 1 - here),
+            oldest=oldest,
+            next=following,
+            bytes=size,
+            fork=str(fork),
+        )
+
+
+def _cut(found: list[WindowView], limit: int) -> tuple[list[WindowView], int | None]:
+    """Part a sorted list at a change of start: the page, and the start that follows it."""
+    if len(found) <= limit:
+        return found, None
+    following = found[limit].start
+    page = [item for item in found[:limit] if item.start < following]
+    if page:
+        return page, following
+    rest = [item.start for item in found if item.start > following]
+    return [item for item in found if item.start == following], rest[0] if rest else None

@@ -1,0 +1,310 @@
+"""What one transaction writes. Runs in the store's thread; knows nothing of futures or queues."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+
+from cloud.ledger import Lane, Verdict
+from cloud.store import Applied, Arrived, Batch, Greeted, Stored, Undecodable, Windows
+from cloud.store.sqlite.numbers import Contradicted, Epoch, Ids, Numbers
+from cloud.store.sqlite.schema import EXPIRE_ALERTS, EXPIRE_WINDOWS, GATEWAY, HEAD, LANE, WINDOW
+from protocol.columns import encode_windows
+from protocol.messages import LANES, AlertsBody, DefinitionsBody, Hello, LaneHead, LossesBody
+
+MAX_QUARANTINE = 1000
+MAX_QUARANTINE_BODY = 16 << 10
+"""The quarantine is a ring of this many frames and bytes each; the counts in `lanes` go on."""
+
+EXPIRE_SERIES = 100
+EXPIRE_ROWS = 1000
+"""Bounds of one step of `expire`, per stream; run every ten minutes it finds few rows in each."""
+
+ENCODE = msgspec.msgpack.encode
+ENCODE_JSON = msgspec.json.encode
+DECODE = msgspec.msgpack.Decoder(Lane).decode
+
+
+@dataclass(slots=True)
+class Page:
+    """The ledger of one lane in this transaction, and what this batch adds to its counts."""
+
+    ledger: Lane
+    received: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    dropped: int = 0
+    bytes: int = 0
+    next: int = 1
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a batch comes to while it is being applied."""
+
+    pages: dict[str, Page] = field(default_factory=dict)
+    fork: str = ""
+    stored: list[Stored] = field(default_factory=list)
+    deferred: int = 0
+    quarantined: dict[str, int] = field(default_factory=dict)
+    windows: int = 0
+    readings: int = 0
+    new_series: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class Writer:
+    """Writes on one connection, inside a transaction its caller began; `clock` gives the stamp of what is stored."""
+
+    def __init__(self, connection: sqlite3.Connection, clock: Callable[[], int]) -> None:
+        self._connection = connection
+        self._numbers = Numbers(connection)
+        self._clock = clock
+
+    def forget(self) -> None:
+        """Forget what was read: the transaction was rolled back."""
+        self._numbers.forget()
+
+    def hello(self, hello: Hello, now: int) -> Greeted:
+        """Note that a gateway speaks, and compare its lanes with the ledger."""
+        run = self._connection.execute
+        run(GATEWAY, (hello.gateway, now, now, hello.epoch, hello.boot, hello.version, hello.readings))
+        gateway = self._numbers.gateway(hello.gateway)
+        run("INSERT OR IGNORE INTO epochs (gateway, epoch, began) VALUES (?, ?, ?)", (gateway, hello.epoch, now))
+        lanes = {lane: self._ledger(gateway, hello.epoch, lane) for lane in LANES}
+        if fork := self._forked(gateway, hello.epoch) or _contradiction(lanes, hello.lanes):
+            return Greeted({}, fork)
+        for lane, head in hello.lanes.items():
+            number = LANES.index(lane)
+            run(HEAD, (gateway, hello.epoch, number, ENCODE(lanes[lane]), head.oldest, head.next))
+        return Greeted({lane: ledger.mark for lane, ledger in lanes.items()})
+
+    def apply(self, batch: Batch) -> Applied:
+        """Write a batch; what the database cannot hold is quarantined instead."""
+        try:
+            return self._apply(batch)
+        except (OverflowError, sqlite3.DataError, sqlite3.IntegrityError) as error:
+            self._connection.execute("ROLLBACK TO batch")
+            self.forget()
+            refused = Undecodable("store", str(error), b"")
+            return self._apply(batch._replace(frames=[frame._replace(holds=refused) for frame in batch.frames]))
+
+    def expire(self, before: int, after: int) -> int:
+        """Delete what is older, of the next EXPIRE_SERIES series; give the series to go on after, 0 when done."""
+        run = self._connection.execute
+        (last,) = run("SELECT coalesce(max(id), 0) FROM series").fetchone()
+        if after >= last:
+            run(EXPIRE_ALERTS, (before, EXPIRE_ROWS))
+            return 0
+        sql = "SELECT series, definition, domain FROM streams WHERE series > ? AND series <= ?"
+        for stream in run(sql, (after, after + EXPIRE_SERIES)).fetchall():
+            run(EXPIRE_WINDOWS, (*stream, before, EXPIRE_ROWS))
+        return int(after + EXPIRE_SERIES)
+
+    def _apply(self, batch: Batch) -> Applied:
+        gateway = self._numbers.gateway(batch.gateway)
+        outcome = Outcome(fork=self._forked(gateway, batch.epoch))
+        epoch = self._numbers.epoch(gateway, batch.epoch)
+        now = self._clock()
+        for frame in batch.frames:
+            if outcome.fork:
+                break
+            self._take(epoch, frame, outcome, now)
+        self._write_pages(epoch, outcome)
+        self._write_gateway(epoch, outcome, now)
+        return _applied(outcome)
+
+    def _take(self, epoch: Epoch, frame: Arrived, outcome: Outcome, now: int) -> None:
+        page = self._page(epoch, frame.lane, outcome)
+        page.next = max(page.next, frame.seq + 1)
+        if isinstance(frame.holds, LossesBody) and not self._closable(epoch, frame.holds, outcome):
+            outcome.deferred += 1
+            return
+        match page.ledger.feed(frame.seq, frame.chain, frame.content):
+            case Verdict.ACCEPT:
+                page.received += 1
+                page.bytes += frame.size
+                self._write(epoch, frame, outcome, now)
+            case Verdict.DUPLICATE:
+                page.duplicate += 1
+            case Verdict.DEFER:
+                outcome.deferred += 1
+            case Verdict.FORK:
+                outcome.fork = f"{frame.lane} frame {frame.seq} does not follow the one before it"
+                sql = "UPDATE epochs SET fork = ? WHERE gateway = ? AND epoch = ?"
+                self._connection.execute(sql, (outcome.fork, epoch.gateway, epoch.epoch))
+
+    def _write(self, epoch: Epoch, frame: Arrived, outcome: Outcome, now: int) -> None:
+        refused: Undecodable | None = None
+        match frame.holds:
+            case Windows() as windows:
+                refused = self._write_windows(epoch, windows, outcome, now)
+            case DefinitionsBody() as body:
+                refused = self._define(epoch, body, outcome)
+            case AlertsBody() as body:
+                refused = self._write_alerts(epoch, body, now)
+            case LossesBody() as body:
+                self._write_losses(epoch, body, outcome, now)
+            case Undecodable() as held:
+                refused = held
+        if refused is not None:
+            self._quarantine(epoch, frame, refused, outcome, now)
+
+    def _define(self, epoch: Epoch, body: DefinitionsBody, outcome: Outcome) -> Undecodable | None:
+        try:
+            outcome.new_series += self._numbers.define(epoch, body)
+        except Contradicted as error:
+            return Undecodable("redefined", str(error), ENCODE(body))
+        return None
+
+    def _write_windows(self, epoch: Epoch, windows: Windows, outcome: Outcome, now: int) -> Undecodable | None:
+        rows = windows.rows
+        series, definition = _translate(epoch.series, rows.series), _translate(epoch.definitions, rows.definition)
+        if series is None:
+            return Undecodable("series", "a row of a series that was never defined", encode_windows(rows))
+        if definition is None:
+            return Undecodable("definition", "a row of a definition that was never given", encode_windows(rows))
+        domain = self._numbers.domain(windows.domain)
+        for number in np.unique(definition).tolist():
+            self._numbers.stream(series[definition == number], number, domain)
+        columns = (series.tolist(), definition.tolist(), *(column.tolist() for column in rows[2:]))
+        values = (
+            (number, kind, domain, start, revision, *rest, now)
+            for number, kind, start, revision, *rest in zip(*columns, strict=True)
+        )
+        outcome.windows += self._connection.executemany(WINDOW, values).rowcount
+        outcome.readings += _readings(epoch, windows)
+        outcome.stored.append(Stored(windows.domain == "", series, rows.start, epoch.sizes[rows.definition], rows))
+        return None
+
+    def _write_alerts(self, epoch: Epoch, body: AlertsBody, now: int) -> Undecodable | None:
+        values = []
+        for alert in body.alerts:
+            series = _translate(epoch.series, np.asarray(alert.series, np.int64))
+            if series is None:
+                return Undecodable("series", "an alert about a series that was never defined", ENCODE(body))
+            key = (epoch.gateway, ENCODE_JSON(series.tolist()).decode(), alert.start, alert.revision, alert.rule)
+            domain = self._numbers.domain(body.domain)
+            values.append((*key, domain, alert.stamp, alert.score, alert.version, now))
+        self._connection.executemany("INSERT OR IGNORE INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        return None
+
+    def _closable(self, epoch: Epoch, body: LossesBody, outcome: Outcome) -> bool:
+        """Say whether all losses can be taken down; tried on copies, because it is all of the frame or nothing."""
+        trial: dict[str, Lane] = {}
+        for loss in body.losses:
+            page = self._page(epoch, loss.lane, outcome)
+            ledger = trial.setdefault(loss.lane, DECODE(ENCODE(page.ledger)))
+            if ledger.drop(loss.first, loss.last) is None:
+                return False
+        return True
+
+    def _write_losses(self, epoch: Epoch, body: LossesBody, outcome: Outcome, now: int) -> None:
+        outcome.counts.update(body.counts)
+        for loss in body.losses:
+            page = self._page(epoch, loss.lane, outcome)
+            closed = page.ledger.drop(loss.first, loss.last) or []
+            page.dropped += sum(last - first + 1 for first, last in closed)
+            page.next = max(page.next, loss.last + 1)
+            key = (epoch.gateway, epoch.epoch, LANES.index(loss.lane))
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO losses VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(*key, first, last, loss.cause, loss.oldest, loss.newest, now) for first, last in closed],
+            )
+
+    def _quarantine(self, epoch: Epoch, frame: Arrived, held: Undecodable, outcome: Outcome, now: int) -> None:
+        self._page(epoch, frame.lane, outcome).quarantined += 1
+        outcome.quarantined[held.cause] = outcome.quarantined.get(held.cause, 0) + 1
+        key = (epoch.gateway, epoch.epoch, LANES.index(frame.lane), frame.seq)
+        cursor = self._connection.execute(
+            "INSERT INTO quarantine (gateway, epoch, lane, seq, cause, detail, stored, size, body) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*key, held.cause, held.detail[:500], now, frame.size, held.body[:MAX_QUARANTINE_BODY]),
+        )
+        oldest = (cursor.lastrowid or 0) - MAX_QUARANTINE
+        self._connection.execute("DELETE FROM quarantine WHERE id <= ?", (oldest,))
+
+    def _page(self, epoch: Epoch, lane: str, outcome: Outcome) -> Page:
+        if lane not in outcome.pages:
+            outcome.pages[lane] = Page(self._ledger(epoch.gateway, epoch.epoch, lane))
+        return outcome.pages[lane]
+
+    def _ledger(self, gateway: int, epoch: int, lane: str) -> Lane:
+        sql = "SELECT ledger FROM lanes WHERE gateway = ? AND epoch = ? AND lane = ?"
+        row = self._connection.execute(sql, (gateway, epoch, LANES.index(lane))).fetchone()
+        return DECODE(row[0]) if row else Lane()
+
+    def _forked(self, gateway: int, epoch: int) -> str:
+        sql = "SELECT fork FROM epochs WHERE gateway = ? AND epoch = ?"
+        row = self._connection.execute(sql, (gateway, epoch)).fetchone()
+        return str(row[0]) if row else ""
+
+    def _write_pages(self, epoch: Epoch, outcome: Outcome) -> None:
+        values = []
+        for lane, page in outcome.pages.items():
+            key = (epoch.gateway, epoch.epoch, LANES.index(lane), ENCODE(page.ledger))
+            counts = (page.received, page.duplicate, page.quarantined, page.dropped, page.bytes)
+            values.append((*key, *counts, page.next))
+        self._connection.executemany(LANE, values)
+
+    def _write_gateway(self, epoch: Epoch, outcome: Outcome, now: int) -> None:
+        size = sum(page.bytes for page in outcome.pages.values())
+        self._connection.execute(
+            "UPDATE gateways SET last_seen = ?, windowed = windowed + ?, windows = windows + ?, bytes = bytes + ? "
+            "WHERE id = ?",
+            (now, outcome.readings, outcome.windows, size, epoch.gateway),
+        )
+        if outcome.counts:
+            sql = "UPDATE gateways SET counts = ?, recorded = max(recorded, ?) WHERE id = ?"
+            text = ENCODE_JSON(outcome.counts).decode()
+            self._connection.execute(sql, (text, outcome.counts.get("recorded", 0), epoch.gateway))
+
+
+def _contradiction(lanes: dict[str, Lane], heads: dict[str, LaneHead]) -> str:
+    for lane, head in heads.items():
+        if why := lanes[lane].contradicts(head):
+            return f"{lane}: {why}"
+    head = heads.get("definitions", LaneHead(1, 1, 0))
+    if not lanes["definitions"].newest and head.oldest > 1:
+        return f"definitions: frames before {head.oldest} were receipted and are not here; say them again"
+    return ""
+
+
+def _translate(table: Ids, numbers: np.ndarray[tuple[int], np.dtype[np.integer]]) -> Ids | None:
+    """Give the store's numbers for a gateway's; None if one of them was never defined."""
+    if not len(numbers):
+        return np.empty(0, np.int64)
+    if numbers.min() < 0 or numbers.max() >= len(table):
+        return None
+    found: Ids = table[numbers]
+    return found if found.min() >= 0 else None
+
+
+def _readings(epoch: Epoch, windows: Windows) -> int:
+    """Count the readings in rows stated for the first time: per definition, a hopping window's only once; the most."""
+    rows = windows.rows
+    share = epoch.hops[rows.definition] / epoch.sizes[rows.definition]
+    counted = np.where(rows.revision == 0, rows.count * share, 0.0)
+    return int(np.bincount(rows.definition, counted).max(initial=0.0).round())
+
+
+def _applied(outcome: Outcome) -> Applied:
+    pages = outcome.pages.values()
+    return Applied(
+        marks={lane: page.ledger.mark for lane, page in outcome.pages.items()},
+        fork=outcome.fork,
+        stored=outcome.stored,
+        accepted=sum(page.received for page in pages),
+        duplicate=sum(page.duplicate for page in pages),
+        deferred=outcome.deferred,
+        quarantined=outcome.quarantined,
+        windows=outcome.windows,
+        readings=outcome.readings,
+        bytes=sum(page.bytes for page in pages),
+        new_series=outcome.new_series,
+        committed=0,
+    )

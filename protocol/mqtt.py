@@ -1,0 +1,151 @@
+"""The bus over a real broker: MQTT 5 through aiomqtt. A few messages a minute; readings do not come this way.
+
+`run` connects for ever; what the broker or the network does is told through `on_state` and never raised from it. A
+message that matches two of our filters may come twice: at least once is what the bus promises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from random import Random
+
+from aiomqtt import Client, MqttError, ProtocolVersion, Will
+from aiomqtt import Message as Received
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from protocol.bus import MAX_WAITING, Message, Presence, Subscription, reconnect_delay
+from protocol.errors import BrokerUnavailable
+from protocol.topics import matches
+
+MAX_PACKET = 1 << 20
+"""Bytes of the largest packet we ask the broker for."""
+
+KEEPALIVE_S = 60
+ANSWER_S = 10.0
+
+
+class MqttBus:
+    """A Bus over one broker; say `presence` to have it say when we are there."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        client_id: str,
+        *,
+        rng: Random,
+        tls: ssl.SSLContext | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        presence: Presence | None = None,
+        on_state: Callable[[bool, str], None] = lambda _connected, _why: None,
+    ) -> None:
+        self._host, self._port, self._client_id = host, port, client_id
+        self._tls, self._username, self._password = tls, username, password
+        self._presence = presence
+        self._on_state = on_state
+        self._rng = rng
+        self._client: Client | None = None
+        self._subscriptions: list[Subscription] = []
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is there, now."""
+        return self._client is not None
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
+        failures = 0
+        while True:
+            await asyncio.sleep(reconnect_delay(failures, self._rng))
+            failures += 1
+            try:
+                async with self._connect() as client:
+                    failures = 0
+                    async for message in client.messages:
+                        self._dispatch(_message(message))
+            except MqttError as error:
+                self._on_state(False, f"{self._host}:{self._port}: {error}")
+
+    @asynccontextmanager
+    async def _connect(self) -> AsyncIterator[Client]:
+        """Connect, subscribe, say `online`; say `offline` when leaving in good order."""
+        async with self._new_client() as client:
+            self._client = client
+            try:
+                for pattern in dict.fromkeys(subscription.pattern for subscription in self._subscriptions):
+                    await client.subscribe(pattern, qos=1)
+                await self._say(client, online=True)
+                self._on_state(True, f"connected to {self._host}:{self._port}")
+                yield client
+            finally:
+                self._client = None
+                with suppress(MqttError):  # the connection is gone, and the will has said it
+                    await self._say(client, online=False)
+
+    async def _say(self, client: Client, *, online: bool) -> None:
+        if (presence := self._presence) is not None:
+            await client.publish(presence.topic, presence.online if online else presence.offline, qos=1, retain=True)
+
+    def _new_client(self) -> Client:
+        presence = self._presence
+        properties = Properties(PacketTypes.CONNECT)
+        properties.MaximumPacketSize = MAX_PACKET
+        return Client(
+            self._host,
+            self._port,
+            identifier=self._client_id,
+            protocol=ProtocolVersion.V5,
+            username=self._username,
+            password=self._password,
+            tls_context=self._tls,
+            keepalive=KEEPALIVE_S,
+            timeout=ANSWER_S,
+            clean_start=True,
+            properties=properties,
+            will=None if presence is None else Will(presence.topic, presence.offline, qos=1, retain=True),
+            max_queued_incoming_messages=MAX_WAITING,
+        )
+
+    def _dispatch(self, message: Message) -> None:
+        for subscription in self._subscriptions:
+            if matches(subscription.pattern, message.topic):
+                subscription.offer(message)
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Send at least once; BrokerUnavailable if the broker is not there or does not answer."""
+        if self._client is None:
+            raise BrokerUnavailable(f"the bus at {self._host}:{self._port} is not connected")
+        try:
+            await self._client.publish(topic, payload, qos=1, retain=retain)
+        except MqttError as error:
+            raise BrokerUnavailable(f"the bus at {self._host}:{self._port}: {error}") from None
+
+    @asynccontextmanager
+    async def subscribe(self, pattern: str) -> AsyncIterator[Subscription]:
+        """Receive what matches while the context is open; the broker has it when it opens, or once it is there."""
+        subscription = Subscription(pattern)
+        self._subscriptions.append(subscription)
+        try:
+            if self._client is not None:
+                with suppress(MqttError):  # the connection is going: the next one subscribes
+                    await self._client.subscribe(pattern, qos=1)
+            yield subscription
+        finally:
+            self._subscriptions.remove(subscription)
+            await self._forget(pattern)
+
+    async def _forget(self, pattern: str) -> None:
+        others = any(subscription.pattern == pattern for subscription in self._subscriptions)
+        if self._client is not None and not others:
+            with suppress(MqttError):  # a session that ends forgets by itself
+                await self._client.unsubscribe(pattern)
+
+
+def _message(received: Received) -> Message:
+    payload = received.payload
+    return Message(str(received.topic), payload if isinstance(payload, bytes) else b"", received.retain)

@@ -1,0 +1,1 @@
+"""One command per number in the README: `python -m tests.bench [NAME ...]`."""

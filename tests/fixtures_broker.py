@@ -1,0 +1,82 @@
+"""Brokers for tests: the embedded one, mosquitto where it is installed, and one that obeys the test (fake_broker)."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from cli.broker import EmbeddedBroker
+from tests.fake_broker import FakeBroker
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    return _free_port
+
+
+@pytest.fixture(scope="session")
+def embedded_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker(tmp_path_factory.mktemp("broker"), _free_port(), _free_port()) as broker:
+        yield broker
+
+
+def _mosquitto() -> str:
+    found = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+    if found is None:
+        pytest.skip("mosquitto is not installed (Debian: apt-get install mosquitto)")
+    return found
+
+
+@contextmanager
+def _running(command: list[str], ports: list[int]) -> Iterator[None]:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        said = []
+        while not any(" running" in line for line in said):
+            line = process.stderr.readline()
+            assert line, f"mosquitto ended: {''.join(said)}"
+            said.append(line)
+        for port in ports:
+            socket.create_connection(("127.0.0.1", port)).close()
+        yield
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """`mosquitto(*lines, tls=False)` starts one with these configuration lines and gives its address."""
+    program = _mosquitto()
+    with ExitStack() as stack:
+
+        def start(*lines: str, tls: bool = False) -> str:
+            port = _free_port()
+            path = tmp_path / f"mosquitto-{port}.conf"
+            own = [f"listener {port} 127.0.0.1", "persistence false", "log_dest stderr", "user root"]
+            path.write_text("\n".join([*own, *lines, *([] if "password_file" in str(lines) else ["allow_anonymous true"])]))
+            stack.enter_context(_running([program, "-c", str(path)], [port]))
+            return f"mqtt{'s' if tls else ''}://{'localhost' if tls else '127.0.0.1'}:{port}"
+
+        yield start
+
+
+@pytest_asyncio.fixture
+async def fake_broker() -> AsyncIterator[FakeBroker]:
+    async with FakeBroker() as broker:
+        yield broker
