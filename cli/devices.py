@@ -6,31 +6,41 @@ after `start`, and its event time is exactly that moment, however late it is sen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 MILLION = 10**6
 """Rates are kept as whole messages per 10**6 seconds, so that when a message is due is exact."""
 
 
 class Devices:
-    """N devices replaying tables of values, each reading with its event time and the device's own counter."""
+    """N devices replaying tables of values, each reading with its event time and the device's own counter.
+
+    `tables` are by what they measure; devices take them in turn. In `topic`, {device} and {measurement} are filled in.
+    Without a `name` a device is called after what it measures.
+    """
 
     def __init__(
         self,
         count: int,
         rate: float,
-        tables: Sequence[Sequence[float]],
+        tables: Mapping[str, Sequence[float]],
         *,
         topic: str,
         start: int,
         first: int = 1,
         name: str = "device",
     ) -> None:
-        width = len(str(count))
-        self.names = [f"{name}-{number:0{width}}" for number in range(1, count + 1)]
+        width, kinds = len(str(count)), list(tables)
+        measured = [kinds[at % len(kinds)] for at in range(count)]
+        self.names = [f"{name}-{at:0{width}}" for at in range(1, count + 1)]
+        if not name:
+            self.names = [f"{kind}-{at // len(kinds) + 1}" for at, kind in enumerate(measured)]
         self.first = first
-        self._topics = [topic.replace("{device}", device) for device in self.names]
-        self._tables = [_texts(tables[at % len(tables)], at // len(tables)) for at in range(count)]
+        self._topics = [
+            topic.replace("{device}", device).replace("{measurement}", kind)
+            for device, kind in zip(self.names, measured, strict=True)
+        ]
+        self._tables = [_texts(tables[kind], at // len(kinds)) for at, kind in enumerate(measured)]
         self._per_million = round(count * rate * MILLION)
         self._start = start
 

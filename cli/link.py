@@ -24,6 +24,9 @@ MAX_PACKET = 1 << 20
 ANSWER_S = 10.0
 """Seconds a broker has to answer CONNECT."""
 
+LAST_S = 1.0
+"""Seconds a connection has to send its last bytes."""
+
 
 class Link(asyncio.Protocol):
     """A connection: `write` bytes while `writable`; packets go to `on_packets`; `ended` is set when it is over."""
@@ -86,6 +89,16 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    async def end(self) -> None:
+        """Close it and wait until it is over; a peer that takes no more bytes is not waited for long."""
+        self.close()
+        try:
+            async with asyncio.timeout(LAST_S):
+                await self.ended.wait()
+        except TimeoutError:
+            self.abort()
+            await self.ended.wait()
+
     def abort(self) -> None:
         """End it now."""
         if self._transport is not None:
@@ -129,6 +142,6 @@ async def connect(
         if link is not None and (not link.answer.done() or link.answer.cancelled()):
             link.abort()
     if answer.reason_code != mqtt5.ConnAckReasonCode.SUCCESS:
-        link.abort()
+        await link.end()
         raise BrokerUnavailable(f"{host}:{port} refuses the connection: {answer.reason_code.name.lower()}")
     return link, answer

@@ -32,9 +32,12 @@ TICK_S = 0.005
 """Shortest pause between writes; what falls due meanwhile goes out together."""
 
 RETRY_S = 2.0
-"""Longest pause before the next try to connect; the first one is at once, then a random part of a doubling time."""
+"""Longest pause before the next try to connect; after a connection that was of use it is none."""
 
 KEEP_ALIVE_S = 20
+
+TAKEN = (mqtt5.PubAckReasonCode.SUCCESS, mqtt5.PubAckReasonCode.NO_MATCHING_SUBSCRIBERS)
+"""Acknowledgements that are one."""
 
 
 class Publisher:
@@ -62,7 +65,7 @@ class Publisher:
         self.finished = asyncio.Event()
         self._broker, self._password, self._client_id = broker, password, client_id
         self._clock, self._rng = clock, rng
-        self._qos = mqtt5.QoS(qos)
+        self._qos = qos
         self._limit = limit
         self._window = window
         self._free = deque(range(1, window + 1))
@@ -80,17 +83,16 @@ class Publisher:
         """Connect and publish until everything is out and acknowledged (`finished`); then end the session in order."""
         pause = 0.0
         while not self.finished.is_set():
+            heard = sum(map(len, self.acknowledged))
             try:
-                link = await self._connect()
-                pause = 0.0
-                await self._publish(link)
+                await self._publish(await self._connect())
             except BrokerUnavailable as error:
                 self.trouble = str(error)
             self.connected = False
             if not self.finished.is_set():
                 self.reconnects += 1
+                pause = 0.0 if sum(map(len, self.acknowledged)) > heard else min(RETRY_S, max(0.1, pause * 2))
                 await asyncio.sleep(self._rng.uniform(0, pause))
-                pause = min(RETRY_S, max(0.1, pause * 2))
 
     def stop(self) -> None:
         """Publish nothing new; `finished` comes when the rest is acknowledged."""
@@ -116,7 +118,7 @@ class Publisher:
         self._heard = self._clock()
         self._window = min(self._window, answer.receive_max)
         self._resend(link, known=answer.session_present)
-        self.connected = True
+        self.connected, self.trouble = True, ""
         return link
 
     def _resend(self, link: Link, *, known: bool) -> None:
@@ -130,7 +132,7 @@ class Publisher:
                 wait = (self.devices.due(self.sent) - self._clock()) / 1e9
                 await asyncio.sleep(min(max(wait, TICK_S), 1.0))
         finally:
-            link.close()
+            await link.end()
             self._link = None
         if not self.finished.is_set():
             raise BrokerUnavailable("the connection ended")
@@ -174,7 +176,9 @@ class Publisher:
 
     def _packet(self, k: int, packet_id: int | None, duplicate: bool) -> bytes:
         topic, payload = self.devices.message(k)
-        return mqtt5.PublishPacket(topic, payload, qos=self._qos, packet_id=packet_id, duplicate=duplicate).write()
+        return mqtt5.PublishPacket(
+            topic, payload, qos=mqtt5.QoS(self._qos), packet_id=packet_id, duplicate=duplicate
+        ).write()
 
     def _received(self, packets: list[mqtt5.Packet]) -> None:
         self._heard = self._clock()
@@ -190,7 +194,7 @@ class Publisher:
         if k is None:
             return
         self._free.append(packet.packet_id)
-        if packet.reason_code >= mqtt5.PubAckReasonCode.UNSPECIFIED_ERROR:
+        if packet.reason_code not in TAKEN:
             self.refused += 1
             return
         device, counter = self.devices.pair(k)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -17,6 +17,7 @@ import click
 from cli import series
 from cli.devices import Devices
 from cli.publisher import Publisher
+from cli.series import NAB, FileRefused
 from gateway.config import Broker
 
 REPEAT_S = 60
@@ -33,7 +34,7 @@ FINISH_S = 10.0
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A .csv or .npz to replay.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="End after so long; without it, on Ctrl-C.")
 @click.option("--qos", type=click.IntRange(0, 1), default=1, show_default=True)
-@click.option("--topic", default="sensors/{device}", show_default=True, help="Where each device publishes.")
+@click.option("--topic", default="sensors/{device}/{measurement}", show_default=True)
 @click.option("--name", default="device", show_default=True, help="What the devices' names begin with.")
 @click.option("--password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end, and nothing else.")
@@ -140,7 +141,7 @@ class _Run:
         now = self.summary()
         rate = (now["published"] - self._reported[0]) / max(now["seconds"] - self._reported[1], 1e-3)
         self._reported = [now["published"], now["seconds"]]
-        trouble = "" if self.publisher.connected else f"; not connected: {self.publisher.trouble or 'connecting'}"
+        trouble = f"; not connected: {self.publisher.trouble}" if self.publisher.trouble else ""
         return (
             f"{now['seconds']:6.0f} s  {now['published']:,} published ({rate:,.0f}/s),"
             f" {now['acknowledged']:,} acknowledged, {now['in_flight']:,} in flight{trouble}"
@@ -151,16 +152,12 @@ def _print(line: str) -> None:
     print(line, flush=True)
 
 
-def tables(path: Path | None) -> list[list[float]]:
-    """Give the values of each series of a file, or of the selection that comes with Fieldgate, finite ones only."""
-    return list(_finite(series.read(path or series.NAB)))
-
-
-def _finite(found: list[series.Series]) -> Iterator[list[float]]:
-    for one in found:
-        values = one.value.tolist()
-        if kept := [value for value in values if value - value == 0]:
-            yield kept
+def tables(path: Path | None) -> dict[str, list[float]]:
+    """Give the finite values of each series of a file, or of the selection of NAB; FileRefused if there are none."""
+    found = {one.name: [value for value in one.value.tolist() if isfinite(value)] for one in series.read(path or NAB)}
+    if not (kept := {name: values for name, values in found.items() if values}):
+        raise FileRefused(f"{path}: no readings in it")
+    return kept
 
 
 def broker_of(url: str, password_file: Path | None) -> tuple[Broker, bytes | None]:

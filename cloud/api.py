@@ -44,7 +44,6 @@ from protocol.errors import StoreUnavailable
 
 log = logging.getLogger("fieldgate.api")
 
-WEB = Path(__file__).parent / "web"
 COOKIE = "fieldgate"
 COOKIE_S = 30 * 86400
 SECURITY = {
@@ -79,7 +78,7 @@ class Api:
     counters: Counters
     metrics: Metrics
     guarded: bool
-    pages: Path = WEB
+    pages: Path
 
     def add_to(self, app: web.Application) -> None:
         """Add all routes, the page, and what every answer shares."""
@@ -184,7 +183,7 @@ class Api:
         return web.Response(text="alive\n")
 
     async def _readyz(self, _request: web.Request, _query: Query) -> web.StreamResponse:
-        lacking = self.store.lacking
+        lacking = await self.store.check()
         return web.Response(text=f"{lacking or 'ready'}\n", status=503 if lacking else 200)
 
     async def _metrics(self, _request: web.Request, _query: Query) -> web.StreamResponse:

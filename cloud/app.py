@@ -46,6 +46,7 @@ log = logging.getLogger("fieldgate.cloud")
 
 EXPIRE_EVERY_S = 600.0
 SHUTDOWN_S = 5.0
+PAGES = Path(__file__).parent / "web"
 
 API = web.AppKey("api", Api)
 STORE = web.AppKey("store", Store)
@@ -58,7 +59,7 @@ class Ready(NamedTuple):
     text: str
 
 
-def create_app(config: CloudConfig, *, clock: Callable[[], int] = time.time_ns) -> web.Application:
+def create_app(config: CloudConfig, *, clock: Callable[[], int] = time.time_ns, pages: Path = PAGES) -> web.Application:
     """Make one cloud: its keys and tokens if there are none, its parts, its routes. It opens its store when started."""
     tokens = Tokens.open(Path(config.data))
     store = open_store(config, clock)
@@ -75,7 +76,7 @@ def create_app(config: CloudConfig, *, clock: Callable[[], int] = time.time_ns) 
         max_pending=int(config.store.max_pending),
     )
     metrics = Metrics(counters, fleet, lambda: live.viewers)
-    api = Api(store, tokens, fleet, live, ingest, counters, metrics, guarded=not config.loopback)
+    api = Api(store, tokens, fleet, live, ingest, counters, metrics, guarded=not config.loopback, pages=pages)
     app = web.Application()
     app[API], app[STORE] = api, store
     api.add_to(app)

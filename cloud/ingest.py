@@ -122,8 +122,8 @@ class Ingest:
 
     async def serve(self, request: web.Request, gateway: str) -> web.StreamResponse:
         """Speak with a gateway, whose token has been checked, until either side ends."""
-        if len(self._sockets) >= self.most or self.store.lacking:
-            reason = self.store.lacking or f"{self.most} gateways are connected already"
+        if len(self._sockets) >= self.most:
+            reason = f"{self.most} gateways are connected already"
             raise web.HTTPServiceUnavailable(text=reason, headers={"Retry-After": f"{RETRY_STORE_S:.0f}"})
         socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE, heartbeat=HEARTBEAT_S, compress=False)
         self._numbers += 1
@@ -204,7 +204,7 @@ class Ingest:
     async def _read_for_ever(self, connection: Connection) -> None:
         async for received in connection.socket:
             if received.type is not WSMsgType.BINARY:
-                raise Ended("message: binary was expected")
+                raise Ended(f"message: binary was expected ({received.data})")
             self.counters.bytes_received += len(received.data)
             try:
                 await self._take(connection, received.data)

@@ -142,7 +142,7 @@ def explained(problem: Exception) -> str:
         return f"There is no npm of version {OLDEST_NPM} or newer here, and the wheel {NODE_WHEEL} is not installed."
     if isinstance(problem, subprocess.CalledProcessError):
         said = (problem.stderr or problem.stdout or "").strip().splitlines()
-        return "\n  ".join(["npm ended with an error:", *said[-8:]])
+        return "\n  ".join(["npm ended with an error:", *said[:6]])
     if isinstance(problem, subprocess.TimeoutExpired):
         return f"npm gave no answer within {PATIENCE_S} seconds."
     return str(problem)

@@ -18,6 +18,31 @@ import msgspec
 from protocol.errors import ConfigurationRefused
 from protocol.settings import NAME, Duration, Section, Size, convert, parse_toml
 
+__all__ = [
+    "MAX_HOPS",
+    "MAX_SERIES",
+    "MIN_HOP",
+    "NAME",
+    "TOPIC_LEVEL",
+    "Broker",
+    "Clean",
+    "Duration",
+    "GatewayConfig",
+    "Http",
+    "Journal",
+    "PipelineConfig",
+    "Size",
+    "Source",
+    "Spool",
+    "Time",
+    "Uplink",
+    "Window",
+    "digest",
+    "parse",
+    "parse_pipeline",
+    "pipeline_text",
+]
+
 TOPIC_LEVEL = re.compile(r"\{([a-z_]+)\}")
 MAX_HOPS = 64
 """A hopping window holds a reading at most this often; more would multiply memory for no finer answer."""

@@ -19,6 +19,7 @@ written. A kill at any point leaves what the journal holds, and the next start r
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import signal
 from collections.abc import Callable
@@ -257,11 +258,17 @@ class Pipeline:
         self.intake.resume()
 
     def _refused(self, error: JournalUnusable) -> None:
-        """Acknowledge nothing, and win room from history."""
+        """Acknowledge nothing until a commit succeeds."""
         if not self.stalled:
             log.error("journal: %s; nothing is acknowledged until it commits again", error)
         self.stalled = True
-        self.journal.make_room(self.checkpoints.older_position)
+        self._make_room(error)
+
+    def _make_room(self, error: JournalUnusable) -> None:
+        """When the disk is full, win room from history behind the checkpoints, else from telemetry."""
+        full = isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full and not self.journal.make_room(self.checkpoints.older_position)[0]:
+            self.spool.make_room()
 
     # Out: outputs become frames in lanes.
 
@@ -276,8 +283,8 @@ class Pipeline:
         while await self._wait(self._spool_wanted, self._spool_due):
             await self.spool_now()
 
-    async def spool_now(self, *, flush: bool = False) -> None:
-        """Append what is due (or everything), commit the lanes, and hand the frames to the uplink."""
+    async def spool_now(self, *, flush: bool = False) -> bool:
+        """Append what is due (or everything), commit the lanes, tell the uplink; False if the disk refused."""
         async with self._spooling:
             now = self.clock.now()
             self._put(self.pack.flush() if flush else self.pack.tick(now), now)
@@ -288,11 +295,13 @@ class Pipeline:
             except JournalUnusable as error:
                 log.error("spool: %s", error)  # noqa: TRY400 - the operator needs the cause, not our stack
                 self._unsent = unsent + self._unsent
+                self._make_room(error)
                 await asyncio.sleep(RETRY_S)
-                return
+                return False
             if self.uplink is not None:
                 for lane, seq, size in unsent:
                     self.uplink.appended(lane, seq, size)
+            return True
 
     def _declare(self, losses: list[Loss], now: int) -> None:
         if losses:
@@ -310,24 +319,32 @@ class Pipeline:
             await asyncio.sleep(step)
             waited += step
             enough = self.at.readings >= settings.checkpoint_readings or waited >= settings.checkpoint_interval / 1e9
-            if enough and self.at.position > position:
-                await self.checkpoint()
+            if enough and self.at.position > position and await self.checkpoint():
                 position, waited = self.at.position, 0.0
 
-    async def checkpoint(self) -> None:
-        """Write all stage state at one position, once the journal and the spool hold everything up to it."""
+    async def checkpoint(self) -> bool:
+        """Write all stage state at one position, once journal and spool hold everything up to it; False if refused.
+
+        Until then the older checkpoints cover it.
+        """
         self.close_record()
-        position, state = self.at.position, recovery.checkpoint_state(self.at)
-        self.at.readings = 0
-        while self.journal.durable < position:
+        position, state, readings = self.at.position, recovery.checkpoint_state(self.at), self.at.readings
+        while self._uncommitted and self._uncommitted[0].seq <= position:
+            # Not `durable`: a record may be on the disk already, and its outputs not in the spool.
             if not await self.commit():
-                return
-        await self.spool_now(flush=True)
-        if self._unsent:
-            return  # the spool could not commit: the older checkpoint still covers it
-        run = asyncio.get_running_loop().run_in_executor
-        await run(self._journal_disk, self.checkpoints.save, position, state)
+                return False
+        if not await self.spool_now(flush=True):
+            return False
+        try:
+            save = self.checkpoints.save
+            await asyncio.get_running_loop().run_in_executor(self._journal_disk, save, position, state)
+        except JournalUnusable as error:
+            log.error("checkpoint: %s", error)  # noqa: TRY400 - the operator needs the cause, not our stack
+            self._make_room(error)
+            return False
+        self.at.readings -= readings
         self.journal.retain(self.clock.now(), self.checkpoints.older_position)
+        return True
 
     # Waiting and ending.
 

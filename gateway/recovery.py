@@ -7,12 +7,14 @@ Rules:
 3. Without a checkpoint, the oldest segment's header says which names and which configuration it begins with.
 4. A journal that is behind the spool (its tail or all of it was lost) cannot vouch for the spool's covers: a new epoch
    begins and covers start anew; the cloud's upsert keys make the repeats harmless.
+5. Records are read that come after a damaged one. The series which that one named are known from the spool's
+   definitions, else they are called unknown/{number}: a record costs itself, not those behind it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gateway.config import GatewayConfig, PipelineConfig, parse_pipeline, pipeline_text
@@ -22,6 +24,7 @@ from gateway.pack import Pack, Packed
 from gateway.records import ConfigurationRecord, Outputs, ReadingsRecord, Recent, Record, State, join_recent, no_recent
 from gateway.segment import Files
 from gateway.spool import Spool
+from protocol.frame import load
 from protocol.messages import LANES, Cover
 
 
@@ -49,10 +52,30 @@ def begin(journal: Journal, checkpoints: Checkpoints) -> Replayed:
     return Replayed(derive, max(journal.oldest - 1, 0))
 
 
-def replay(journal: Journal, at: Replayed, memory: int = 0) -> Iterator[tuple[int, Record, Outputs]]:
+Announced = Callable[[], Mapping[int, str]]
+"""Gives the names of series by number, as they were once announced."""
+
+
+def replay(
+    journal: Journal, at: Replayed, memory: int = 0, announced: Announced = dict
+) -> Iterator[tuple[int, Record, Outputs]]:
     """Apply every record after `at.position`, yielding (record's sequence, record, outputs); `at` moves along."""
-    for seq, record in journal.records(at.position + 1):
+    for seq, stored in journal.records(at.position + 1):
+        record = complete(stored, len(at.derive.names), announced)
         yield seq, record, apply(at, seq, record, memory)
+
+
+def complete(record: Record, known: int, announced: Announced = dict) -> Record:
+    """Let a record also name the series that a damaged one before it named (rule 5)."""
+    if not isinstance(record, ReadingsRecord) or not record.readings.rows:
+        return record
+    # A series is named by the record of its first reading, so the highest number here is that of the last name.
+    first = int(record.readings.series.max()) + 1 - len(record.names)
+    if first <= known:
+        return record
+    names = announced()
+    lost = [names.get(number, f"unknown/{number}") for number in range(known, first)]
+    return replace(record, names=[*lost, *record.names])
 
 
 def apply(at: Replayed, seq: int, record: Record, memory: int) -> Outputs:
@@ -70,7 +93,7 @@ def remember(old: Recent, new: Recent, memory: int) -> Recent:
     if not len(new.packet_ids):
         return old
     joined = join_recent([old, new])
-    return Recent(*(column[-memory:] for column in joined)) if memory else no_recent()
+    return Recent(joined.packet_ids[-memory:], joined.hashes[-memory:]) if memory else no_recent()
 
 
 def checkpoint_state(at: Replayed) -> State:
@@ -89,7 +112,7 @@ def rerun(journal: Journal, config: PipelineConfig) -> Iterator[tuple[int, Recor
     derive.define(journal.about_oldest().get("names") or [])
     for seq, record in journal.records(journal.oldest):
         if not isinstance(record, ConfigurationRecord):
-            yield seq, record, derive.feed(record)
+            yield seq, record, derive.feed(complete(record, len(derive.names)))
 
 
 @dataclass(slots=True)
@@ -114,7 +137,7 @@ def recover(config: GatewayConfig, files: Files, now: int, new_epoch: Callable[[
     here.append(at)
     journal.resume_after(at.position)
     pack = Pack(config.uplink.pack_interval, trusted_covers(journal, at, spool, now))
-    for seq, record, outputs in replay(journal, at, config.devices.receive_maximum):
+    for seq, record, outputs in replay(journal, at, config.devices.receive_maximum, lambda: names_in(spool)):
         put(spool, pack.feed(seq, outputs, record.stamp), now)
     put(spool, pack.flush(), now)
     spool.commit()
@@ -136,6 +159,12 @@ def trusted_covers(journal: Journal, at: Replayed, spool: Spool, now: int) -> di
         return covers
     spool.begin_epoch(now, covers_anew=True)
     return {}
+
+
+def names_in(spool: Spool) -> dict[int, str]:
+    """Give the series that the spool's definitions announce, by number."""
+    bodies = (load(held.kind, held.body) for held in spool.each("definitions"))
+    return {series.id: series.name for body in bodies for series in body.series}
 
 
 def put(spool: Spool, packed: list[Packed], now: int) -> list[tuple[str, int, int]]:

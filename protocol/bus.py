@@ -108,7 +108,7 @@ class MemoryBroker:
 
 
 class MemoryBus:
-    """A Bus over a MemoryBroker: `join` connects it, `cut` is a lost connection, the context does both in good order."""
+    """A Bus over a MemoryBroker: `join` connects it, `cut` loses the connection, the context does both."""
 
     def __init__(self, broker: MemoryBroker, presence: Presence | None = None) -> None:
         self.connected = False

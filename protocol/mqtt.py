@@ -93,7 +93,7 @@ class MqttBus:
 
     def _new_client(self) -> Client:
         presence = self._presence
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.MaximumPacketSize = MAX_PACKET
         return Client(
             self._host,

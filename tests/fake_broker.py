@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from typing import Self, TypeVar
 
 import mqtt5
-from mqtt5 import ConnAckPacket, ConnectPacket, Packet, PublishPacket, QoS, SubAckPacket, SubAckReasonCode, SubscribePacket
+from mqtt5 import (
+    ConnAckPacket,
+    ConnectPacket,
+    Packet,
+    PublishPacket,
+    QoS,
+    SubAckPacket,
+    SubAckReasonCode,
+    SubscribePacket,
+)
 
 DEADLINE_S = 10.0
 
@@ -67,7 +76,7 @@ class Peer:
         self.send(answer or ConnAckPacket())
         subscribe = await self.expect(SubscribePacket)
         granted = [int(item.max_qos) for item in subscribe.topic_filters] if codes is None else codes
-        self.send(SubAckPacket(subscribe.packet_id, [SubAckReasonCode(code) for code in granted]))  # type: ignore[call-arg]
+        self.send(SubAckPacket(subscribe.packet_id, [SubAckReasonCode(code) for code in granted]))
         return connect
 
     def drop(self) -> None:

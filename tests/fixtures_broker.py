@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -42,17 +43,16 @@ def _mosquitto() -> str:
 
 
 @contextmanager
-def _running(command: list[str], ports: list[int]) -> Iterator[None]:
+def _running(command: list[str], port: int) -> Iterator[None]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
-        said = []
+        said: list[str] = []
         while not any(" running" in line for line in said):
             line = process.stderr.readline()
             assert line, f"mosquitto ended: {''.join(said)}"
             said.append(line)
-        for port in ports:
-            socket.create_connection(("127.0.0.1", port)).close()
+        socket.create_connection(("127.0.0.1", port)).close()
         yield
     finally:
         process.terminate()
@@ -61,17 +61,19 @@ def _running(command: list[str], ports: list[int]) -> Iterator[None]:
 
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """`mosquitto(*lines, tls=False)` starts one with these configuration lines and gives its address."""
+    """`mosquitto(*lines, tls=False, port=0)` starts one with these configuration lines and gives its address."""
     program = _mosquitto()
     with ExitStack() as stack:
 
-        def start(*lines: str, tls: bool = False) -> str:
-            port = _free_port()
+        def start(*lines: str, tls: bool = False, port: int = 0) -> str:
+            port = port or _free_port()
             path = tmp_path / f"mosquitto-{port}.conf"
-            own = [f"listener {port} 127.0.0.1", "persistence false", "log_dest stderr", "user root"]
-            path.write_text("\n".join([*own, *lines, *([] if "password_file" in str(lines) else ["allow_anonymous true"])]))
-            stack.enter_context(_running([program, "-c", str(path)], [port]))
-            return f"mqtt{'s' if tls else ''}://{'localhost' if tls else '127.0.0.1'}:{port}"
+            own = [f"listener {port} 127.0.0.1", "persistence false", "log_dest stderr"]
+            own += ["user root"] if os.geteuid() == 0 else []  # else it could not read the test's files
+            anonymous = [] if any(line.startswith("allow_anonymous") for line in lines) else ["allow_anonymous true"]
+            path.write_text("\n".join([*own, *anonymous, *lines]))
+            stack.enter_context(_running([program, "-c", str(path)], port))
+            return f"mqtts://localhost:{port}" if tls else f"mqtt://127.0.0.1:{port}"
 
         yield start
 

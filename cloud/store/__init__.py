@@ -115,9 +115,8 @@ class Store(Protocol):
     async def close(self) -> None:
         """Commit what waits, then end."""
 
-    @property
-    def lacking(self) -> str:
-        """Why it is not ready; "" when the last commit succeeded."""
+    async def check(self) -> str:
+        """Say why it is not ready, after trying a commit if the last one failed; "" when it is."""
 
     async def hello(self, hello: Hello, now: int) -> Greeted:
         """Note that a gateway speaks, and compare its lanes with the ledger."""
@@ -134,7 +133,7 @@ class Store(Protocol):
     async def windows(
         self, series: int, definition: int | None, domain: str, between: tuple[int | None, int], limit: int
     ) -> WindowsPage | None:
-        """Give windows of a series with start in [from, to), oldest first; without `from` the newest. None if unknown."""
+        """Give windows of a series with start in [from, to), oldest first; without `from` the newest; None: unknown."""
 
     async def alerts(self, gateway: str | None, before: int, limit: int) -> AlertsPage:
         """Give alerts raised before a time, newest first."""

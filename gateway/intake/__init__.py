@@ -1,11 +1,12 @@
 """Readings in: an MQTT 5 client that hands over what a socket read held, and acknowledges when it is told to.
 
-`framing` turns bytes into messages (pure), `connection` is one connection, `session` connects for ever.
+`framing` turns bytes into messages and `pacing` says when to look away (both pure); `connection` is one connection,
+`session` connects for ever.
 """
 
 from __future__ import annotations
 
-from gateway.intake.connection import Counters
+from gateway.intake.counters import Counters
 from gateway.intake.session import Intake, tls_context
 
 __all__ = ["Counters", "Intake", "tls_context"]

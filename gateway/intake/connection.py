@@ -2,19 +2,14 @@
 
 1. It is `connected` from an accepting CONNACK until the transport is lost or we hang up, and never again.
 2. An acknowledgement is written only here and only while connected: a packet id means nothing to another connection.
-3. Reading stands still while it is held (back-pressure) or paced, whichever lasts longer; neither knows of the other.
+3. Reading stands still while it is held (back-pressure) or looks away (`pacing`), whichever lasts longer.
 4. `ended` gets the reason, exactly once. A fault that is not the network's is raised from it, never swallowed.
-
-Pacing: a broker writes message by message, so a fast reader wakes for each one, and waking costs ten times what reading
-does. When reads are short and follow one another closely, we look away for 2 ms and find a batch. A read that comes
-after a silence is never delayed, so an idle gateway pays nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -38,7 +33,9 @@ from mqtt5 import (
     TopicFilter,
 )
 
+from gateway.intake.counters import Counters
 from gateway.intake.framing import Framing, Refused, arrivals, exactly_once
+from gateway.intake.pacing import PAUSE_S, Pacing
 from gateway.records import Arrivals
 from protocol.errors import BrokerUnavailable
 
@@ -54,29 +51,8 @@ ANSWER_S = 10.0
 LEAVE_S = 1.0
 """How long a broker may take to read what we still have to say."""
 
-SHORT_READ = 32 << 10
-PACE_S = 0.002
-BUSY_S = 0.001  # a read this soon after the last one, or after looking away, is one of many
-
 PUBACK = np.frombuffer(b"\x40\x02\x00\x00", np.uint8)
 SUBSCRIBE_ID = 1
-
-
-@dataclass(slots=True)
-class Counters:
-    """What intake has done since it was made."""
-
-    connections: int = 0
-    reads: int = 0
-    messages: int = 0
-    malformed: int = 0  # messages that are not MQTT: let through unread, acknowledged
-    too_large: int = 0  # messages beyond MAX_PACKET: the same
-    acknowledged: int = 0
-    stale: int = 0  # acknowledgements whose connection was gone: the broker sends those messages again
-    published: int = 0
-    unpublished: int = 0  # dropped: not connected, or the broker does not read
-    subscriptions_refused: int = 0
-    sessions_lost: int = 0  # the broker no longer knew us when we came back
 
 
 class Owner(Protocol):
@@ -113,8 +89,8 @@ class Connection(asyncio.BufferedProtocol):
         self._framing = Framing(connect.max_packet_size or MAX_PACKET)
         self._transport: asyncio.Transport | None = None
         self._max_packet = 0  # bytes the broker takes; 0 is no limit
-        self._read_at = 0.0
-        self._paced = False
+        self._pacing = Pacing()
+        self._away = False
         self._reading = True
         self._subscribed = False
         self._heard = False  # since the last ping
@@ -142,12 +118,10 @@ class Connection(asyncio.BufferedProtocol):
         self._owner.counters.reads += 1
         try:
             self._take(nbytes)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised again from `ended`: the loop would only log it
             self._fail(error)
-        if nbytes < SHORT_READ:
-            self._pace()
-        else:
-            self._read_at = self._loop.time()
+        if self._pacing.feed(nbytes, self._loop.time()):
+            self._look_away()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End for good."""
@@ -251,21 +225,18 @@ class Connection(asyncio.BufferedProtocol):
         self._listening = False  # until the next ping
         self._set_reading()
 
-    def _pace(self) -> None:
-        now = self._loop.time()
-        if now - self._read_at < BUSY_S:
-            self._paced = True
-            self._set_reading()
-            self._loop.call_later(PACE_S, self._look)
-        self._read_at = now
+    def _look_away(self) -> None:
+        self._away = True
+        self._set_reading()
+        self._loop.call_later(PAUSE_S, self._look)
 
     def _look(self) -> None:
-        self._paced = False
-        self._read_at = self._loop.time()
+        self._away = False
+        self._pacing.look(self._loop.time())
         self._set_reading()
 
     def _set_reading(self) -> None:
-        reading = not (self._paced or (self.connected and self._owner.held))
+        reading = not (self._away or (self.connected and self._owner.held))
         if reading == self._reading or self._transport is None or self._transport.is_closing():
             return
         self._reading = reading

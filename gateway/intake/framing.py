@@ -194,8 +194,8 @@ def exactly_once(batch: Batch) -> list[int]:
 
 
 def _runs(batch: Batch) -> list[tuple[int, int, int]]:
-    stops = [start for start, _ in batch.runs[1:]] + [len(batch.topics)]
-    return [(start, stop, first) for (start, first), stop in zip(batch.runs, stops, strict=True)]
+    ends = [*batch.runs[1:], (len(batch.topics), 0)]
+    return [(start, stop, first) for (start, first), (stop, _) in zip(batch.runs, ends, strict=False)]
 
 
 def _ids(batch: Batch, indices: list[range]) -> list[int]:

@@ -16,7 +16,8 @@ from random import Random
 from mqtt5 import ConnAckPacket, ConnectPacket, SubAckReasonCode
 
 from gateway.config import Broker
-from gateway.intake.connection import ANSWER_S, MAX_PACKET, Connection, Counters, said
+from gateway.intake.connection import ANSWER_S, MAX_PACKET, Connection, said
+from gateway.intake.counters import Counters
 from gateway.records import Arrivals
 from protocol.bus import reconnect_delay
 from protocol.errors import ConfigurationRefused
@@ -33,7 +34,7 @@ MAX_SECONDS = 0xFFFF_FFFE  # MQTT's largest session expiry that is not "for ever
 class Intake:
     """The gateway's connection to the devices' broker. ConfigurationRefused if the TLS files cannot be used."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - each is of its own type
         self,
         broker: Broker,
         client_id: str,
@@ -109,7 +110,7 @@ class Intake:
         self._tell(True, f"connected to {host}:{port} ({session})")
 
     def subscribed(self, codes: Sequence[SubAckReasonCode]) -> None:
-        """Name the topics that the broker does not give us, or with less than we asked; once, not at every reconnect."""
+        """Name the topics that the broker refuses, or grants with less than we asked; not again at each reconnect."""
         granted = [int(code) for code in codes]
         if granted == self._granted:
             return

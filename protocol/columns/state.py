@@ -71,7 +71,7 @@ def _unpack(code: int, data: memoryview) -> object:
     if len(data) < start:
         raise FrameRefused("state", "an array that is cut off")
     shape = struct.unpack_from(f"<{dimensions}I", data, 2)
-    if math.prod(max(size, 1) for size in shape) >> 62 or math.prod(shape) * dtype.itemsize != len(data) - start:
+    if math.prod(max(size, 1) for size in shape) >> 56 or math.prod(shape) * dtype.itemsize != len(data) - start:
         raise FrameRefused("state", f"an array of shape {shape} in {len(data) - start} bytes")
     return np.frombuffer(data, dtype, offset=start).reshape(shape).copy()
 

@@ -51,7 +51,7 @@ def encode(messages: int, qos: int, payload: str, *, devices: int = 100, interva
         text = f'{{"time":{stamp},"value":{value:.2f}}}' if payload == "json" else f"{value:.2f}"
         packet_id = number % 65_535 + 1 if qos else None
         topic = topics[number % devices]
-        packet = mqtt5.PublishPacket(topic, text.encode(), qos=mqtt5.QoS(qos), packet_id=packet_id)  # type: ignore[call-arg]
+        packet = mqtt5.PublishPacket(topic, text.encode(), qos=mqtt5.QoS(qos), packet_id=packet_id)
         packets.append(packet.write())
     return Load(memoryview(b"".join(packets)), [0, *accumulate(map(len, packets))], qos)
 
@@ -112,7 +112,7 @@ def greet(client: Client, qos: int) -> int:
                 window = packet.receive_max
                 client.socket.sendall(mqtt5.ConnAckPacket().write())
             elif isinstance(packet, mqtt5.SubscribePacket):
-                codes = [mqtt5.SubAckReasonCode(qos) for _ in packet.topic_filters]  # type: ignore[call-arg]
+                codes = [mqtt5.SubAckReasonCode(qos) for _ in packet.topic_filters]
                 client.socket.sendall(mqtt5.SubAckPacket(packet.packet_id, codes).write())
                 return window
     raise SystemExit("no client subscribed")
@@ -147,7 +147,8 @@ def serve(listener: socket.socket, load: Load, linger: float) -> None:
         client = Client(connection)
         window = greet(client, load.qos)
         seconds = blast(client, load, window)
-        print(json.dumps(_summary(load, client, window, seconds)), flush=True)
+        sys.stdout.write(json.dumps(_summary(load, client, window, seconds)) + "\n")
+        sys.stdout.flush()
         deadline = time.monotonic() + linger
         while not client.gone and client.readable(max(0.0, deadline - time.monotonic())):
             list(client.packets())
@@ -181,7 +182,8 @@ def main(arguments: list[str]) -> None:
         options.messages, options.qos, options.payload, devices=options.devices, interval_ms=options.interval_ms
     )
     with socket.create_server(("127.0.0.1", options.port)) as listener:
-        print(f"ready on 127.0.0.1:{options.port}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"ready on 127.0.0.1:{options.port}\n")
+        sys.stderr.flush()
         serve(listener, load, options.linger)
 
 

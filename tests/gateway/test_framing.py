@@ -63,7 +63,7 @@ def test_a_stream_that_comes_byte_by_byte_gives_the_same_messages() -> None:
 @given(st.lists(st.binary(max_size=300), max_size=12), st.lists(st.integers(1, 400), max_size=12))
 def test_any_payloads_in_any_pieces_come_out_as_they_went_in(payloads: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(
-        PublishPacket("t", payload, qos=QoS(n % 2), packet_id=n + 1 if n % 2 else None).write()  # type: ignore[call-arg]
+        PublishPacket("t", payload, qos=QoS(n % 2), packet_id=n + 1 if n % 2 else None).write()
         for n, payload in enumerate(payloads)
     )
     framing = Framing(MAX_PACKET, buffer=SMALL)
@@ -84,13 +84,16 @@ def test_arrivals_name_the_acknowledgeable_messages_and_the_redelivered_ones() -
 @pytest.mark.parametrize(
     ("packets", "ids", "indices"),
     [
+        pytest.param([PingRespPacket().write()], [], [], id="no message"),
         pytest.param([publish(0), publish(1)], [], [], id="at most once"),
         pytest.param([publish(0, packet_id=4), publish(1, packet_id=5)], [4, 5], range(2), id="at least once"),
         pytest.param([publish(0), publish(1, packet_id=5), publish(2, packet_id=6)], [5, 6], range(1, 3), id="mixed"),
         pytest.param([publish(0, packet_id=4), publish(1), publish(2, packet_id=6)], [4, 6], [0, 2], id="alternating"),
     ],
 )
-def test_indices_are_a_range_where_they_can_be(packets: list[bytes], ids: list[int], indices: list[int] | range) -> None:
+def test_indices_are_a_range_where_they_can_be(
+    packets: list[bytes], ids: list[int], indices: list[int] | range
+) -> None:
     (batch,) = feed(Framing(MAX_PACKET), b"".join(packets))
     result = arrivals(batch, 1)
     assert (result.packet_ids, result.at_least_once, result.duplicate) == (ids, indices, None)

@@ -248,6 +248,23 @@ def test_a_file_torn_before_its_first_record_is_no_file(tmp_path: Path, size: in
     log.close()
 
 
+def test_a_sequence_is_not_given_twice_though_its_record_was_torn_off(tmp_path: Path) -> None:
+    filled(opened(tmp_path), 9).close()
+    path = tmp_path / layout.segment_name(1)
+    path.write_bytes(path.read_bytes()[:-1])
+    (tmp_path / layout.segment_name(10)).write_bytes(b"")  # its name says that 9 was there
+    log = opened(tmp_path)
+    assert (log.next, log.damaged) == (10, 1)
+    filled(log, 11)
+    assert sorted(contents(log)) == [1, 2, 3, 4, 5, 6, 7, 8, 10, 11]
+    log.close()
+
+
+def test_a_record_from_far_ahead_is_not_believed() -> None:
+    data = [frame.encode(Kind.WINDOWS, b"", lane=LANE, seq=seq) for seq in (1, 2, 1000, 3)]
+    assert [head.seq for _at, head in layout.walk(b"".join(data), LANE, 1)] == [1, 2, 3]
+
+
 def test_one_damaged_byte_anywhere_costs_at_most_one_record(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     filled(opened(whole), 12).close()
@@ -353,6 +370,18 @@ def test_a_failed_commit_loses_nothing_and_never_writes_to_the_same_file_again(t
     opening = layout.decode_opening((tmp_path / layout.segment_name(3)).read_bytes())
     assert opening is not None
     assert (opening.whole, opening.about) == (False, {"of": "the first"})
+    log.close()
+
+
+def test_what_a_failed_commit_left_behind_is_not_read_twice(tmp_path: Path) -> None:
+    log = filled(opened(tmp_path, FaultyFiles({("sync", 2): errno.EIO, ("truncate", 1): errno.EIO})), 1)
+    with pytest.raises(JournalUnusable):
+        filled(log, 2)
+    log.commit()
+    filled(log, 3).close()
+    log = opened(tmp_path)
+    assert [held.seq for held in log.frames(1)] == [1, 2, 3]
+    assert log.damaged == 0
     log.close()
 
 

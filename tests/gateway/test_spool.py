@@ -418,6 +418,22 @@ def test_a_new_epoch_that_fails_at_any_call_leaves_one_whole_epoch(tmp_path: Pat
         box.close()
 
 
+def test_an_epoch_that_got_its_name_but_not_durably_does_not_count(tmp_path: Path) -> None:
+    box, files = opened(tmp_path / "rehearsal", rehearsal := FaultyFiles()), FaultyFiles()
+    box.begin_epoch(0)
+    box.close()
+    box = opened(tmp_path / "real", files)
+    files.faults["sync_directory", rehearsal.calls["sync_directory"]] = errno.EIO
+    files.faults.update({("unlink", number): errno.EIO for number in range(files.calls["unlink"] + 9, 200)})
+    with pytest.raises(JournalUnusable):
+        box.begin_epoch(0)
+    files.faults.clear()
+    filled(box, "alerts", range(1, 3)).close()
+    box = opened(tmp_path / "real", files)
+    assert (box.epoch, records(box, "alerts")) == (100, [1, 2])
+    box.close()
+
+
 # Anything, in any order.
 
 

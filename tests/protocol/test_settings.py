@@ -52,7 +52,9 @@ def test_what_is_no_quantity_is_refused_with_the_expectation(text: str) -> None:
     ("text", "refusal"),
     [
         pytest.param("name =", "f.toml: (syntax) = ", id="syntax"),
-        pytest.param('nam = "a"', "f.toml: nam = 'a': expected one of inner, limits, many, name (did you mean", id="near"),
+        pytest.param(
+            'nam = "a"', "f.toml: nam = 'a': expected one of inner, limits, many, name (did you mean", id="near"
+        ),
         pytest.param('name = "a"\nzzz = 1', "f.toml: zzz = 1: expected one of inner, limits, many, name", id="far"),
         pytest.param("", "f.toml: name = None: expected a value: this key is required", id="missing"),
         pytest.param("name = 5", "f.toml: name = 5: expected str", id="wrong type"),

@@ -18,6 +18,7 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -84,6 +85,13 @@ class SqliteStore:
         self.lacking = "store: closed"
         self._thread.shutdown()
 
+    async def check(self) -> str:
+        """Say why it is not ready, after trying a commit if the last one failed; "" when it is."""
+        if self.lacking and self._pump is not None and not self._closing:
+            with suppress(StoreUnavailable):
+                await self._write(lambda writer: writer.touch(), 0)
+        return self.lacking
+
     async def hello(self, hello: Hello, now: int) -> Greeted:
         """Note that a gateway speaks, and compare its lanes with the ledger."""
         return await self._write(lambda writer: writer.hello(hello, now), 0)
@@ -135,7 +143,8 @@ class SqliteStore:
         write = _Write(run, size, asyncio.get_running_loop().create_future())
         self._waiting.append(write)
         self._wanted.set()
-        return await write.answer
+        answer: T = await write.answer
+        return answer
 
     async def _read(self, run: Callable[[Reader], T]) -> T:
         if self._reads >= MAX_READS:
@@ -150,10 +159,9 @@ class SqliteStore:
 
     async def _in_thread(self, run: Callable[[], T]) -> T:
         try:
-            answer: T = await asyncio.get_running_loop().run_in_executor(self._thread, run)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, run)
         except sqlite3.Error as error:
             raise StoreUnavailable(f"{self.path}: {error}") from error
-        return answer
 
     async def _write_for_ever(self) -> None:
         loop = asyncio.get_running_loop()

@@ -31,8 +31,8 @@ DROPS = 100
 DECODE = msgspec.msgpack.Decoder(Lane).decode
 
 GATEWAYS = """
-SELECT name, last_seen, epoch, version, (SELECT count(*) FROM series WHERE gateway = gateways.id), windows,
-    max(recorded, windowed), bytes, counts, total(received), total(duplicate), total(quarantined)
+SELECT name, last_seen, gateways.epoch, version, (SELECT count(*) FROM series WHERE gateway = gateways.id), windows,
+    max(recorded, windowed), gateways.bytes, counts, total(received), total(duplicate), total(quarantined)
 FROM gateways LEFT JOIN lanes ON lanes.gateway = gateways.id GROUP BY gateways.id ORDER BY name LIMIT ?
 """
 
@@ -52,14 +52,14 @@ SELECT gateways.name, gateways.id, lanes.epoch, lane, ledger, received, duplicat
 FROM gateways JOIN epochs ON epochs.gateway = gateways.id
 JOIN lanes ON lanes.gateway = gateways.id AND lanes.epoch = epochs.epoch
 WHERE (?1 IS NULL OR gateways.name = ?1) AND epochs.epoch IN
-    (SELECT epoch FROM epochs WHERE gateway = gateways.id ORDER BY began DESC LIMIT ?2)
+    (SELECT e.epoch FROM epochs AS e WHERE e.gateway = gateways.id ORDER BY e.began DESC LIMIT ?2)
 ORDER BY gateways.name, epochs.began DESC, lane LIMIT ?3
 """
 
 ALERTS = """
 SELECT gateways.name, series, start, revision, stamp, score, rule, alerts.version, domains.name, stored FROM alerts
 JOIN gateways ON gateways.id = alerts.gateway JOIN domains ON domains.id = alerts.domain
-WHERE stamp < ? AND (?2 IS NULL OR gateways.name = ?2) ORDER BY stamp DESC LIMIT ?3
+WHERE stamp < ?1 AND (?2 IS NULL OR gateways.name = ?2) ORDER BY stamp DESC LIMIT ?3
 """
 
 LEAST = -(1 << 63)

@@ -12,7 +12,7 @@ import numpy as np
 from cloud.ledger import Lane, Verdict
 from cloud.store import Applied, Arrived, Batch, Greeted, Stored, Undecodable, Windows
 from cloud.store.sqlite.numbers import Contradicted, Epoch, Ids, Numbers
-from cloud.store.sqlite.schema import EXPIRE_ALERTS, EXPIRE_WINDOWS, GATEWAY, HEAD, LANE, WINDOW
+from cloud.store.sqlite.schema import EXPIRE_ALERTS, EXPIRE_WINDOWS, GATEWAY, HEAD, LANE, VERSION, WINDOW
 from protocol.columns import encode_windows
 from protocol.messages import LANES, AlertsBody, DefinitionsBody, Hello, LaneHead, LossesBody
 
@@ -68,6 +68,10 @@ class Writer:
     def forget(self) -> None:
         """Forget what was read: the transaction was rolled back."""
         self._numbers.forget()
+
+    def touch(self) -> None:
+        """Write something, to see whether that can be done."""
+        self._connection.execute(f"PRAGMA user_version = {VERSION}")
 
     def hello(self, hello: Hello, now: int) -> Greeted:
         """Note that a gateway speaks, and compare its lanes with the ledger."""

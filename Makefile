@@ -1,0 +1,40 @@
+# make demo | test | check | bench | arm      each makes .venv itself, once, and again when what it is made from changes
+# make demo ARGS="--seconds 20"               ARGS goes to the command; PYTHON names the interpreter to make .venv with
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test check format bench arm clean
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+demo: $(READY)
+	@$(BIN)/fieldgate demo $(ARGS)
+
+test: $(READY)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy --strict
+
+format: $(READY)
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(READY)
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+arm: $(READY)
+	@deploy/arm.sh $(BIN)/python
+
+clean:
+	rm -rf $(VENV) build dist cloud/web/vendor
+
+$(READY): pyproject.toml cloud/web/package-lock.json deploy/build_web.py deploy/venv.sh
+	@deploy/venv.sh $(PYTHON) $(VENV)
+	@touch $@

@@ -1,0 +1,1 @@
+"""The demonstration: broker, cloud, gateways and devices as processes of this machine, watched and counted."""

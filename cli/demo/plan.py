@@ -1,0 +1,129 @@
+"""What a demonstration consists of: names, ports, files and command lines. Pure but for asking for free ports."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+PAGE_PORT = 8480
+"""Taken for the page when it is free, as `cloud run` would."""
+
+DEVICES = 16
+"""Devices a gateway: two for each recorded series."""
+
+RATE = 20
+"""Messages a second of each device, so that a window of 1 s holds twenty readings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """One gateway of the demonstration."""
+
+    name: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where everything is."""
+
+    directory: Path
+    broker_port: int
+    broker_v4_port: int
+    cloud_port: int
+    gateways: tuple[Gateway, ...]
+
+    @property
+    def broker_url(self) -> str:
+        """Where devices and gateways meet."""
+        return f"mqtt://127.0.0.1:{self.broker_port}"
+
+    @property
+    def cloud_url(self) -> str:
+        """The page's address, without the slash at its end."""
+        return f"http://127.0.0.1:{self.cloud_port}"
+
+    def gateway_file(self, gateway: Gateway) -> Path:
+        """Where a gateway's configuration is."""
+        return self.directory / f"{gateway.name}.toml"
+
+    def gateway_toml(self, gateway: Gateway) -> str:
+        """Give a gateway's configuration. Each payload holds a reading and its counter, which become two series."""
+        return f"""\
+name = "{gateway.name}"
+data = {_text(self.directory / gateway.name)}
+
+[devices]
+url = "{self.broker_url}"
+
+[[source]]
+topic = "demo/{gateway.name}/{{device}}"
+values = {{ value = "value", n = "n" }}
+
+[[window]]
+size = "1s"
+revise_for = "3m"  # what devices send again after the broker was killed is recognised for so long
+
+[time]
+idle = "2s"
+
+[uplink]
+url = "{self.cloud_url}"
+token_file = {_text(self.directory / "cloud" / f"{gateway.name}.token")}
+
+[http]
+listen = "127.0.0.1:{gateway.port}"
+"""
+
+    def broker_command(self) -> list[str]:
+        """Give the broker's command line."""
+        return ["broker", str(self.directory), str(self.broker_port), str(self.broker_v4_port)]
+
+    def cloud_command(self) -> list[str]:
+        """Give the cloud's command line."""
+        return ["cloud", "run", "--listen", f"127.0.0.1:{self.cloud_port}", "--data", str(self.directory / "cloud")]
+
+    def gateway_command(self, gateway: Gateway) -> list[str]:
+        """Give a gateway's command line."""
+        return ["gateway", "run", str(self.gateway_file(gateway))]
+
+    def devices_command(self, gateway: Gateway, first: int) -> list[str]:
+        """Give the command line of a gateway's devices, their counters beginning at `first`."""
+        options = {"--broker": self.broker_url, "--topic": f"demo/{gateway.name}/{{device}}", "--name": ""}
+        numbers = {"--devices": DEVICES, "--rate": RATE, "--first": first}
+        return ["simulate", "--progress", *(str(part) for pair in (options | numbers).items() for part in pair)]
+
+
+def make(directory: Path, gateways: int) -> Plan:
+    """Plan a demonstration on free ports of the loopback."""
+    free = iter(_free_ports(gateways + 3))
+    return Plan(
+        directory=directory,
+        broker_port=next(free),
+        broker_v4_port=next(free),
+        cloud_port=_page_port(next(free)),
+        gateways=tuple(Gateway(f"gateway-{number}", next(free)) for number in range(1, gateways + 1)),
+    )
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ask the system for ports that are free, all at once so that they differ."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports: list[int] = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def _page_port(otherwise: int) -> int:
+    try:
+        socket.create_server(("127.0.0.1", PAGE_PORT)).close()
+    except OSError:
+        return otherwise
+    return PAGE_PORT
+
+
+def _text(path: Path) -> str:
+    return json.dumps(str(path), ensure_ascii=False)

@@ -1,0 +1,304 @@
+"""One demonstration, from the first process to the last.
+
+Order of the beginning: broker, cloud, gateways, and devices when every gateway has subscribed. Order of the end:
+devices publish nothing new and wait for their acknowledgements; what is under way arrives, or DRAIN_S pass; gateways,
+cloud and broker end.
+
+A broker that is killed takes its queue with it, and what it had acknowledged: once the gateways have subscribed again,
+the devices send their last minute again, as devices with a memory do. Gateways know repeats by series and event time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cli import series
+from cli.accounting import Account, Stated, account, declared_pairs
+from cli.demo import counts, scrape
+from cli.demo.children import Child
+from cli.demo.counts import Edge, Reports
+from cli.demo.plan import RATE, Gateway, Plan
+from cli.demo.scrape import Unanswered
+from cloud.firstrun import describe_page
+from cloud.tokens import Tokens
+from protocol.errors import FieldgateError
+
+START_S = 60.0
+"""Seconds for a process to become ready: a Raspberry Pi with a slow card takes ten."""
+
+DRAIN_S = 10.0
+ASK_S = 0.2
+
+
+class Show:
+    """The processes, what is known of them, and what is said about them."""
+
+    def __init__(self, plan: Plan, say: Callable[[str], None], seconds: float | None) -> None:
+        self.plan, self.say, self.seconds = plan, say, seconds
+        self.began = self.start = 0.0
+        self.since = 0  # ns: no window of this run begins earlier
+        self.reports = {gateway.name: Reports() for gateway in plan.gateways}
+        self.edges = {gateway.name: Edge() for gateway in plan.gateways}
+        self.fleet: list[dict[str, Any]] = []
+        self.last = counts.sample_of(0, list(self.edges.values()), [])
+        (plan.directory / "logs").mkdir(exist_ok=True)
+        self.broker = self._child("broker", plan.broker_command, on_restart=self._broker_restarted)
+        self.cloud = self._child("cloud", plan.cloud_command)
+        self.gateways = [self._gateway(gateway) for gateway in plan.gateways]
+        self.devices = [self._devices(gateway) for gateway in plan.gateways]
+        self.children = [self.broker, self.cloud, *self.gateways, *self.devices]
+        self._tasks: asyncio.TaskGroup | None = None
+
+    def _child(self, name: str, command: Callable[[], list[str]], **hooks: Any) -> Child:
+        return Child(name, command, self.plan.directory / "logs" / f"{name}.log", self.say, **hooks)
+
+    def _gateway(self, gateway: Gateway) -> Child:
+        return self._child(gateway.name, lambda: self.plan.gateway_command(gateway))
+
+    def _devices(self, gateway: Gateway) -> Child:
+        reports = self.reports[gateway.name]
+        name = gateway.name.replace("gateway", "devices")
+        return self._child(
+            name, lambda: self.plan.devices_command(gateway, reports.begin_again()), on_line=reports.feed
+        )
+
+    async def run(self) -> dict[str, Any]:
+        """Show everything until the time is over, or somebody says so; give the result."""
+        stop = _stop_signal()
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                await self._begin(self._tasks)
+                await self._lines(stop)
+                return await self._end()
+        except ExceptionGroup as group:
+            raise _first(group) from None
+        except asyncio.CancelledError:
+            for child in self.children:
+                child.signal(signal.SIGKILL)
+            raise
+        finally:
+            await self._leave_none()
+
+    async def _begin(self, tasks: asyncio.TaskGroup) -> None:
+        self.began = asyncio.get_running_loop().time()
+        self._write_files()
+        await self._up(tasks, [self.broker], self._broker_listens)
+        await self._up(tasks, [self.cloud], self._cloud_ready)
+        self.say(describe_page(f"{self.plan.cloud_url}/", os.environ, guarded=False, token_file=""))
+        await self._up(tasks, self.gateways, self._gateways_ready)
+        self.since = time.time_ns() - 10**9
+        self.start = asyncio.get_running_loop().time()
+        await self._up(tasks, self.devices, None)
+        self.say("")
+        self.say(replayed())
+        self.say("Kill what you like: " + ", ".join(f"{child.name} is pid {child.pid}" for child in self.children))
+        self.say("")
+
+    def _write_files(self) -> None:
+        tokens = Tokens.open(self.plan.directory / "cloud")
+        for gateway in self.plan.gateways:
+            tokens.issue(gateway.name)
+            self.plan.gateway_file(gateway).write_text(self.plan.gateway_toml(gateway))
+
+    async def _up(self, tasks: asyncio.TaskGroup, children: list[Child], ready: Callable[[], Any] | None) -> None:
+        for child in children:
+            await child.start()
+            tasks.create_task(child.keep(), name=child.name)
+        if ready is not None and not await self._become(ready, START_S):
+            raise FieldgateError(f"{children[0].name} does not become ready; see {self.plan.directory / 'logs'}")
+
+    async def _become(self, holds: Callable[[], Any], seconds: float) -> bool:
+        """Ask again and again until it holds; False when the time is over."""
+        end = asyncio.get_running_loop().time() + seconds
+        while not await holds():
+            if asyncio.get_running_loop().time() > end:
+                return False
+            await asyncio.sleep(ASK_S)
+        return True
+
+    async def _broker_listens(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.plan.broker_port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    async def _cloud_ready(self) -> bool:
+        return await scrape.ready(self.plan.cloud_url)
+
+    async def _gateways_ready(self) -> bool:
+        ready = [scrape.ready(f"http://127.0.0.1:{gateway.port}") for gateway in self.plan.gateways]
+        return all(await asyncio.gather(*ready))
+
+    def _broker_restarted(self) -> None:
+        if self._tasks is not None:
+            self._tasks.create_task(self._send_again(), name="send again")
+
+    async def _send_again(self) -> None:
+        if await self._become(self._gateways_ready, START_S):
+            self.say("the broker's queue died with it: devices send their last minute again, gateways know repeats")
+            for child in self.devices:
+                child.signal(signal.SIGUSR1)
+
+    async def _lines(self, stop: asyncio.Event) -> None:
+        """Say a line a second until the end."""
+        clock = asyncio.get_running_loop().time
+        end = None if self.seconds is None else self.start + self.seconds
+        while not stop.is_set() and (end is None or clock() < end):
+            wait = 1.0 - (clock() - self.start) % 1.0
+            try:
+                async with asyncio.timeout(wait):
+                    await stop.wait()
+            except TimeoutError:
+                before = self.last
+                await self._look()
+                self.say(counts.line(before, self.last))
+
+    async def _look(self) -> None:
+        """Ask everybody; who does not answer keeps what was last known."""
+        asked = [self._look_at(gateway) for gateway in self.plan.gateways]
+        await asyncio.gather(*asked, self._look_at_fleet())
+        at = asyncio.get_running_loop().time() - self.start
+        self.last = counts.sample_of(at, list(self.edges.values()), self.fleet)
+
+    async def _look_at(self, gateway: Gateway) -> None:
+        try:
+            self.edges[gateway.name] = await scrape.edge(gateway.port)
+        except Unanswered:
+            return
+
+    async def _look_at_fleet(self) -> None:
+        try:
+            self.fleet = await scrape.fleet(self.plan.cloud_url)
+        except Unanswered:
+            return
+
+    async def _end(self) -> dict[str, Any]:
+        stopped = time.time_ns()
+        seconds = asyncio.get_running_loop().time() - self.start
+        self.say("")
+        self.say("Ending: devices first, then what is under way.")
+        await _stop(self.devices)
+        balance, latencies = await self._drain(stopped)
+        await _stop(self.gateways)
+        await _stop([self.cloud])
+        await _stop([self.broker])
+        result = self._result(balance, latencies, seconds)
+        for line in summary(balance, result):
+            self.say(line)
+        return result
+
+    async def _drain(self, stopped: int) -> tuple[Account, list[float]]:
+        """Wait until everything acknowledged is accounted for, DRAIN_S at most; give the balance."""
+        end = asyncio.get_running_loop().time() + DRAIN_S
+        while True:
+            before = self.last.recorded
+            await self._look()
+            late = asyncio.get_running_loop().time() > end
+            quiet = self.last.recorded == before and all(edge.idle for edge in self.edges.values())
+            if quiet or late:
+                balance, latencies = await self._balance(stopped)
+                if balance.closed or late:
+                    return balance, latencies
+            await asyncio.sleep(ASK_S)
+
+    async def _balance(self, stopped: int) -> tuple[Account, list[float]]:
+        pairs = {f"{name}/{device}": known for name, one in self.reports.items() for device, known in one.pairs.items()}
+        windows: dict[str, list[Stated]] = {}
+        latencies: list[float] = []
+        try:
+            for name in self.reports:
+                await self._read(name, windows, latencies, stopped)
+        except Unanswered as error:
+            self.say(f"the cloud does not answer: {error}")
+        declared = sum(declared_pairs(edge.dropped) for edge in self.edges.values())
+        published = sum(one.count("published") for one in self.reports.values())
+        return account(pairs, windows, published=published, declared=declared), latencies
+
+    async def _read(self, name: str, into: dict[str, list[Stated]], latencies: list[float], stopped: int) -> None:
+        for device, number in (await scrape.counters(self.plan.cloud_url, name)).items():
+            async for page in scrape.windows(self.plan.cloud_url, number, self.since):
+                into.setdefault(f"{name}/{device}", []).extend(counts.stated(page))
+                latencies += counts.latencies_ms(page, stopped)
+
+    def _result(self, balance: Account, latencies: list[float], seconds: float) -> dict[str, Any]:
+        frames = {
+            kind: sum(one["frames"][kind] for one in self.fleet) for kind in ("received", "duplicate", "quarantined")
+        }
+        return counts.result(
+            balance,
+            self.last,
+            dropped=sum(int(sum(edge.dropped.values())) for edge in self.edges.values()),
+            frames=frames,
+            bytes_json=sum(one.count("bytes_json") for one in self.reports.values()),
+            latencies=latencies,
+            restarts={child.name: child.restarts for child in self.children},
+            seconds=seconds,
+        )
+
+    async def _leave_none(self) -> None:
+        for child in self.children:
+            child.stop()
+        await asyncio.gather(*(child.ended() for child in self.children))
+
+
+async def _stop(children: list[Child]) -> None:
+    for child in children:
+        child.stop()
+    await asyncio.gather(*(child.ended() for child in children))
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    error: Exception = group
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _stop_signal() -> asyncio.Event:
+    """Give an event that Ctrl-C or SIGTERM sets; a second one ends everything without waiting."""
+    stop = asyncio.Event()
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def told() -> None:
+        if stop.is_set() and task is not None:
+            task.cancel()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told)
+    return stop
+
+
+def replayed(path: Path = series.NAB) -> str:
+    """Say what the devices replay, and how much faster than it was recorded."""
+    found = series.read(path)
+    steps = sorted(float(np.median(np.diff(one.time))) / 1e9 for one in found)
+    return (
+        f"Devices replay {len(found)} recorded series (Numenta Anomaly Benchmark) with today's times, {RATE} readings"
+        f" a second:\n{steps[0] * RATE:,.0f} to {steps[-1] * RATE:,.0f} times as fast as they were recorded."
+    )
+
+
+def summary(balance: Account, result: dict[str, Any]) -> list[str]:
+    """Say in a few lines how it ended."""
+    latency, frames = result["latency_ms"], result["frames"]
+    each = result["bytes_up"] / max(result["recorded"], 1)
+    return [
+        f"published {balance.published:,}, acknowledged {balance.acknowledged:,}, lost {balance.lost:,}",
+        f"in the cloud {balance.accounted:,}, declared as dropped {balance.declared:,}",
+        f"{result['windows_stored']:,} windows of {result['recorded']:,} readings",
+        f"{frames['sent']:,} frames, {frames['duplicate']:,} duplicate, {frames['quarantined']:,} quarantined",
+        f"{result['bytes_json']:,} bytes of JSON became {result['bytes_up']:,} bytes up, {each:.2f} a reading",
+        f"from a window's end to its commit: p50 {latency['p50']} ms, p99 {latency['p99']} ms",
+        *(f"lost: {number:,} of {device}" for device, number in sorted(balance.by_device.items())[:5]),
+    ]

@@ -1,0 +1,125 @@
+"""`fieldgate gateway`: run, check, replay, journal import. What a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.terminal import log_to_stderr, read_text
+from gateway import config
+
+if TYPE_CHECKING:
+    from gateway.pipeline import Pipeline
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+CONFIG = click.option("--config", "config_file", required=True, type=FILE, help="The gateway's TOML file.")
+
+
+@click.group()
+def gateway() -> None:
+    """Run, check and replay an edge gateway."""
+
+
+@gateway.command()
+@click.argument("config_file", metavar="CONFIG", type=FILE)
+def run(config_file: Path) -> None:
+    """Run a gateway until it is told to stop."""
+    settings = load(config_file)
+
+    from cli.watch import watch  # noqa: PLC0415 - loaded when needed
+    from gateway import pipeline  # noqa: PLC0415 - the same
+
+    log_to_stderr()
+    watching: list[asyncio.Task[None]] = []
+
+    def ready(running: Pipeline) -> None:
+        watching.append(asyncio.create_task(watch(running), name="watch"))
+
+    asyncio.run(pipeline.run(settings, on_ready=ready))
+
+
+@gateway.command()
+@click.argument("config_file", metavar="CONFIG", type=FILE)
+def check(config_file: Path) -> None:
+    """Say whether a configuration can be used, and what it means."""
+    settings = load(config_file)
+    click.echo(f"{config_file}: good")
+    for line in describe(settings):
+        click.echo(f"  {line}")
+
+
+@gateway.command()
+@click.argument("journal", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@CONFIG
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with the totals, and nothing else.")
+def replay(journal: Path, config_file: Path, *, as_json: bool) -> None:
+    """Compute a journal's windows anew, under CONFIG, and print them as CSV. Nothing is changed.
+
+    JOURNAL is a gateway's data directory or the journal in it. A journal that a gateway is writing must be copied
+    first.
+    """
+    settings = load(config_file)
+
+    from cli.replay import replay as run_replay  # noqa: PLC0415 - loaded when needed
+
+    totals = run_replay(journal, settings, None if as_json else click.echo)
+    click.echo(json.dumps(totals), err=not as_json)
+
+
+@gateway.group("journal")
+def journal_group() -> None:
+    """Look after a gateway's journal."""
+
+
+@journal_group.command("import")
+@click.argument("file", type=FILE)
+@CONFIG
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
+def import_file(file: Path, config_file: Path, *, as_json: bool) -> None:
+    """Record the readings of a .csv or .npz FILE, as if they had come in now; the gateway must not be running.
+
+    CSV begins with a header: time,series,value or time,NAME,NAME...; a name without a device gets the file's name as
+    its device.
+    """
+    settings = load(config_file)
+
+    from cli.backfill import backfill  # noqa: PLC0415 - loaded when needed
+
+    done = backfill(file, settings)
+    click.echo(json.dumps(done) if as_json else "\n".join(f"{name}: {value}" for name, value in done.items()))
+
+
+def load(path: Path) -> config.GatewayConfig:
+    """Read a gateway's configuration; ConfigurationRefused explains."""
+    return config.parse(read_text(path), str(path))
+
+
+def describe(settings: config.GatewayConfig) -> list[str]:
+    """Say in a few lines what a configuration means."""
+    sources = [f"source    {source.filter}  ({source.format}, QoS {source.qos})" for source in settings.source]
+    windows = [f"window    {_seconds(window.size)} of {window.series}{_hop(window)}" for window in settings.window]
+    if not settings.uplink.url:
+        cloud = "none: works alone"
+    else:
+        secret = settings.uplink.token_file or f"variable {settings.uplink.token_env}"
+        cloud = f"{settings.uplink.url}  (token in {secret})"
+    return [
+        f"gateway   {settings.name}",
+        f"broker    {settings.devices.url}",
+        *sources,
+        *windows,
+        f"data      {settings.data}",
+        f"cloud     {cloud}",
+    ]
+
+
+def _hop(window: config.Window) -> str:
+    return "" if window.step == window.size else f", every {_seconds(window.step)}"
+
+
+def _seconds(ns: int) -> str:
+    return f"{ns / 1e9:g} s"

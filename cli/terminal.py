@@ -1,0 +1,26 @@
+"""What commands share at the terminal: reading a file of theirs, and where the log goes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from protocol.errors import ConfigurationRefused
+
+
+def read_text(path: Path) -> str:
+    """Read a configuration file; ConfigurationRefused if it is not text or cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigurationRefused("(file)", f"byte {error.start}", "text in UTF-8", file=str(path)) from None
+    except OSError as error:
+        raise ConfigurationRefused("(file)", None, f"a readable file ({error.strerror})", file=str(path)) from None
+
+
+def log_to_stderr() -> None:
+    """Log to standard error: without times under systemd, which adds its own."""
+    stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=f"{stamp}%(levelname)s %(name)s: %(message)s")

@@ -1,0 +1,54 @@
+"""Watches a running gateway for a person: says what is wrong when nothing is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from cli.hint import hint
+from cli.listen import topics_heard
+from gateway.pipeline import Pipeline
+from gateway.service import secret
+from protocol.errors import BrokerUnavailable
+
+SILENCE_S = 10
+"""How long nothing must have been recorded before it is said."""
+
+
+async def watch(pipeline: Pipeline) -> None:
+    """Print a hint whenever nothing has been recorded for SILENCE_S, once per silence; for ever."""
+    told = False
+    recorded, refused = _recorded(pipeline), _refused(pipeline)
+    while True:
+        await asyncio.sleep(SILENCE_S)
+        if _recorded(pipeline) != recorded:
+            told = False
+        elif not told and pipeline.intake is not None and pipeline.intake.connected:
+            news = {cause: number - refused.get(cause, 0) for cause, number in _refused(pipeline).items()}
+            click.echo(hint(await _heard(pipeline), news, SILENCE_S), err=True)
+            told = True
+        recorded, refused = _recorded(pipeline), _refused(pipeline)
+
+
+def _recorded(pipeline: Pipeline) -> int:
+    return pipeline.at.derive.totals.recorded
+
+
+def _refused(pipeline: Pipeline) -> dict[str, int]:
+    tally = pipeline.at.derive.totals.tally
+    return {**tally.dead, **tally.refused}
+
+
+async def _heard(pipeline: Pipeline) -> list[str]:
+    """Topics of messages that no source took; if there were none at all, whatever else the broker carries."""
+    if pipeline.decode.heard or pipeline.at.derive.totals.tally.messages:
+        return list(pipeline.decode.heard)
+    broker = pipeline.config.devices
+    password = secret("devices", "password", file=broker.password_file, env=broker.password_env)
+    try:
+        return await topics_heard(
+            broker, f"fieldgate-{pipeline.config.name}-ear", password.encode() if password else None
+        )
+    except BrokerUnavailable:
+        return []

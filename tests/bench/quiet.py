@@ -1,0 +1,100 @@
+"""What a gateway costs when little happens: start-up, idle CPU, memory at a steady rate, bytes written to the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from cli.broker import EmbeddedBroker
+from tests.bench.rig import LOAD_CORE, Gateway, free_port, gateway, scratch
+
+SOURCES = """
+[[source]]
+topic = "sensors/{device}/{measurement}"
+[[window]]
+size = "1s"
+"""
+DAY_S = 86_400
+
+
+@contextlib.contextmanager
+def beside_a_broker(directory: Path) -> Iterator[tuple[Gateway, str]]:
+    """Run a gateway behind the embedded broker; give it and the broker's address."""
+    with EmbeddedBroker(directory, free_port(), free_port()) as broker:
+        with gateway(directory, broker.url, SOURCES) as running:
+            running.until("fieldgate_readings_recorded_total", 0, 1)
+            time.sleep(3.0)
+            yield running, broker.url
+
+
+@contextlib.contextmanager
+def simulate(url: str, devices: int, rate: float) -> Iterator[None]:
+    """Publish at a steady rate from the other core."""
+    command = [sys.executable, "-m", "cli.main", "simulate", f"--broker={url}", f"--devices={devices}", f"--rate={rate}"]
+    process = subprocess.Popen(["taskset", "-c", str(LOAD_CORE), *command], stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def start_up() -> Iterator[dict[str, object]]:
+    """Time whole commands as a user would, interpreter included; the interpreter alone is the baseline."""
+    with scratch() as directory:
+        config = directory / "gateway.toml"
+        config.write_text(f'name = "bench"\ndata = "{directory}"\n{SOURCES}')
+        commands = {
+            "python_pass_ms": [sys.executable, "-c", "pass"],
+            "version_ms": [sys.executable, "-m", "cli.main", "--version"],
+            "gateway_check_ms": [sys.executable, "-m", "cli.main", "gateway", "check", str(config)],
+        }
+        yield {name: round(statistics.median(_seconds(command) for _ in range(9)) * 1e3) for name, command in commands.items()}
+
+
+def _seconds(command: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def idle(seconds: float = 60.0) -> Iterator[dict[str, object]]:
+    """CPU of a connected gateway to which nobody publishes."""
+    with scratch() as directory, beside_a_broker(directory) as (running, _):
+        before = running.running.cpu_s
+        time.sleep(seconds)
+        used = running.running.cpu_s - before
+        yield {"cpu_percent_of_a_core": round(used / seconds * 100, 2), "rss_mb": round(running.running.rss_mb, 1)}
+
+
+def memory(minutes: float = 10.0) -> Iterator[dict[str, object]]:
+    """RSS at 10,000 readings/s over 1,000 series, minute by minute."""
+    with scratch() as directory, beside_a_broker(directory) as (running, url), simulate(url, 1000, 10_000):
+        seen: list[float] = []
+        before, began = running.running.cpu_s, time.monotonic()
+        for _ in range(round(minutes * 2)):
+            time.sleep(30)
+            seen.append(round(running.running.rss_mb, 1))
+        seconds = time.monotonic() - began
+        yield {
+            "readings_per_s": round(running.metrics()["fieldgate_readings_recorded_total"] / seconds),
+            "rss_mb_each_half_minute": seen,
+            "rss_mb": max(seen),
+            "cpu_percent_of_a_core": round((running.running.cpu_s - before) / seconds * 100, 1),
+        }
+
+
+def disk(seconds: float = 60.0) -> Iterator[dict[str, object]]:
+    """Bytes handed to the disk per day at three rates, everything included, with one-second windows."""
+    for rate in (1, 10, 1000):
+        with scratch() as directory, beside_a_broker(directory) as (running, url), simulate(url, min(rate, 100), rate):
+            time.sleep(5)
+            before = running.running.written_mb
+            time.sleep(seconds)
+            per_day = (running.running.written_mb - before) / seconds * DAY_S
+            yield {"readings_per_s": rate, "mb_per_day": round(per_day)}

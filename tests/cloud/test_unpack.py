@@ -1,0 +1,89 @@
+"""A message comes apart into what its frames hold; nonsense costs itself, and memory stays bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from cloud.store import Undecodable, Windows
+from cloud.unpack import SLICE, unpack
+from protocol.errors import FrameRefused
+from protocol.frame import encode
+from protocol.messages import Cover, Kind, Loss, LossesBody, WindowsBody
+from tests.cloud.wire import Wire, definitions, windows_body
+
+
+def test_frames_come_out_in_order_with_what_they_hold() -> None:
+    wire = Wire()
+    message = wire.frame("definitions", Kind.DEFINITIONS, definitions())
+    message += wire.frame("telemetry", Kind.WINDOWS, windows_body((0, 5, 0, 3), domain="boot"))
+    message += wire.frame("results", Kind.LOSSES, LossesBody(Cover(), [Loss("telemetry", 1, 2, "spool_full")]))
+    ((arrived, size),) = unpack(message)
+    assert [(frame.lane, frame.seq) for frame in arrived] == [("definitions", 1), ("telemetry", 1), ("results", 1)]
+    assert sum(frame.size for frame in arrived) == len(message)
+    assert size > 0
+    assert arrived[0].holds == definitions()
+    windows = arrived[1].holds
+    assert isinstance(windows, Windows)
+    assert (windows.domain, windows.rows.count.tolist()) == ("boot", [3])
+
+
+@pytest.mark.parametrize(
+    ("lane", "kind", "body", "cause"),
+    [
+        pytest.param("telemetry", Kind.WINDOWS, b"\xff", "body", id="no message"),
+        pytest.param("telemetry", Kind.WINDOWS, b"x" * 500, "body", id="no message, compressed"),
+        pytest.param("telemetry", Kind.WINDOWS, WindowsBody(Cover(), 1, b"?"), "columns", id="no columns"),
+        pytest.param(
+            "telemetry",
+            Kind.WINDOWS,
+            msgspec.structs.replace(windows_body((0, 5, 0, 3)), rows=2),
+            "rows",
+            id="another number of rows",
+        ),
+        pytest.param("telemetry", Kind.WINDOWS, windows_body((0, 5, 0, 3), domain="x" * 200), "domain", id="domain"),
+        pytest.param("alerts", Kind.WINDOWS, windows_body((0, 5, 0, 3)), "kind", id="in the wrong lane"),
+        pytest.param("telemetry", Kind.READINGS, b"raw", "kind", id="a record of the journal"),
+        pytest.param("results", Kind.LOSSES, LossesBody(Cover(), [Loss("l", 1, 2, "c")]), "loss", id="unknown lane"),
+        pytest.param("results", Kind.LOSSES, LossesBody(Cover(), [Loss("alerts", 3, 2, "c")]), "loss", id="backwards"),
+        pytest.param("results", Kind.LOSSES, LossesBody(Cover(), [Loss("alerts", 0, 2, "c")]), "loss", id="zero"),
+    ],
+)
+def test_a_well_framed_frame_that_holds_nonsense_is_told_by_cause(
+    lane: str, kind: Kind, body: msgspec.Struct | bytes, cause: str
+) -> None:
+    wire = Wire()
+    message = wire.frame(lane, kind, body) + wire.frame("telemetry", Kind.WINDOWS, windows_body((0, 5, 0, 3)))
+    ((arrived, _),) = unpack(message)
+    refused = arrived[0].holds
+    assert isinstance(refused, Undecodable)
+    assert (refused.cause, bool(refused.body)) == (cause, True)
+    assert isinstance(arrived[1].holds, Windows)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        pytest.param(lambda good: good[:-1], "short", id="cut off"),
+        pytest.param(lambda good: good + b"rest", "short", id="something after"),
+        pytest.param(lambda good: good[:-1] + bytes([good[-1] ^ 1]), "crc", id="a bit turned"),
+        pytest.param(lambda _: encode(Kind.WINDOWS, b"", lane=255, seq=1), "lane", id="the journal's lane"),
+        pytest.param(lambda _: encode(Kind.WINDOWS, b"", lane=3, seq=0), "seq", id="sequence 0"),
+        pytest.param(lambda _: encode(Kind.WINDOWS, b"", lane=3, seq=1 << 62), "seq", id="sequence too large"),
+    ],
+)
+def test_what_is_no_frame_is_refused_whole(make: Callable[[bytes], bytes], reason: str) -> None:
+    good = Wire().frame("telemetry", Kind.WINDOWS, windows_body((0, 5, 0, 3)))
+    with pytest.raises(FrameRefused) as refused:
+        unpack(good + make(good) if reason != "short" else make(good))
+    assert refused.value.reason == reason
+
+
+def test_a_message_that_unpacks_to_much_comes_in_slices() -> None:
+    wire = Wire()
+    message = b"".join(wire.frame("telemetry", Kind.WINDOWS, bytes(SLICE // 2)) for _ in range(6))
+    assert len(message) < SLICE // 10
+    sizes = [(len(arrived), size) for arrived, size in unpack(message)]
+    assert sizes == [(2, SLICE)] * 3

@@ -1,0 +1,196 @@
+"""A gateway that kills itself with -9 at a durable step: `python -m tests.faults.victim CONFIG --point NAME --hit N`.
+
+A point is named by what it touches and how: `journal.sync`, `checkpoints.rename`, `spool.telemetry.create`, `spool.mkdir`.
+The process dies just before the step, just after it, or (a write) when half of it is on the disk. `--within S` kills it
+at a random moment instead; `--list` prints, when it ends in order, how often each point was passed.
+
+`--nursery` makes victims of one interpreter, by fork: importing costs each as much as all that it lives through.
+
+A kernel that goes on keeps what was written, synced or not: kill -9 tests order and atomicity. What a power cut loses is
+`gateway.segment.faults`'s to forget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from threading import Lock, Timer
+from typing import NoReturn
+
+from gateway import pipeline
+from gateway.config import parse
+from gateway.segment import OsFiles
+from protocol.messages import LANES
+
+
+def kill_self() -> None:
+    """End at once, as by kill -9."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def point_name(data: Path, path: Path, operation: str) -> str:
+    """Name a step: `journal`, `checkpoints`, `spool`, `spool.{lane}`, and what is done to it."""
+    parts = path.relative_to(data).parts if path.is_relative_to(data) else ()
+    lane = next((part for part in parts if part in LANES), "")
+    return ".".join(part for part in (parts[0] if parts else "data", lane, operation) if part)
+
+
+@dataclass
+class KillingFiles(OsFiles):
+    """Real files that count durable steps, and die at one of them.
+
+    Before a journal file is removed it gets a second name in `archive`, so that all of the journal can be replayed.
+    """
+
+    data: Path
+    point: str = ""
+    hit: int = 1
+    when: str = "before"
+    archive: Path | None = None
+    die: Callable[[], None] = kill_self
+    passed: Counter[str] = field(default_factory=Counter)
+    _paths: dict[int, Path] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    @contextmanager
+    def _step(self, path: Path, operation: str, half: Callable[[], None] | None = None) -> Iterator[None]:
+        name = point_name(self.data, path, operation)
+        with self._lock:
+            self.passed[name] += 1
+            here = name == self.point and self.passed[name] == self.hit
+        if here and self.when == "half" and half is not None:
+            half()
+        if here and self.when != "after":
+            self.die()
+        yield
+        if here:
+            self.die()
+
+    def mkdir(self, path: Path) -> None:
+        """Make a directory, perhaps the last thing done."""
+        if not path.is_dir():
+            with self._step(path, "mkdir"):
+                super().mkdir(path)
+
+    def create(self, path: Path) -> int:
+        """Make a file, perhaps the last thing done."""
+        with self._step(path, "create"):
+            descriptor = super().create(path)
+            self._paths[descriptor] = path
+            return descriptor
+
+    def reopen(self, path: Path) -> int:
+        """Open a file, and remember which."""
+        descriptor = super().reopen(path)
+        self._paths[descriptor] = path
+        return descriptor
+
+    def write(self, descriptor: int, data: bytes) -> None:
+        """Write, perhaps only half of it, perhaps the last thing done."""
+        write = super().write
+        with self._step(self._paths[descriptor], "write", lambda: write(descriptor, data[: len(data) // 2])):
+            write(descriptor, data)
+
+    def sync(self, descriptor: int) -> None:
+        """Sync, perhaps the last thing done."""
+        with self._step(self._paths[descriptor], "sync"):
+            super().sync(descriptor)
+
+    def sync_directory(self, path: Path) -> None:
+        """Sync a directory, perhaps the last thing done."""
+        with self._step(path, "sync_directory"):
+            super().sync_directory(path)
+
+    def truncate(self, path: Path, size: int) -> None:
+        """Cut a file, perhaps the last thing done."""
+        with self._step(path, "truncate"):
+            super().truncate(path, size)
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Rename, perhaps the last thing done."""
+        with self._step(new, "rename"):
+            super().rename(old, new)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file if it is there, perhaps the last thing done."""
+        if not path.exists():
+            return
+        with self._step(path, "unlink"):
+            if self.archive is not None and path.suffix == ".seg" and path.parent.name == "journal":
+                (self.archive / path.name).unlink(missing_ok=True)  # an empty one, given up in recovery
+                os.link(path, self.archive / path.name)
+            super().unlink(path)
+
+    def rmdir(self, path: Path) -> None:
+        """Remove a directory, perhaps the last thing done."""
+        with self._step(path, "rmdir"):
+            super().rmdir(path)
+
+
+def _arguments(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tests.faults.victim")
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--point", default="")
+    parser.add_argument("--hit", type=int, default=1)
+    parser.add_argument("--when", choices=("before", "half", "after"), default="before")
+    parser.add_argument("--within", type=float, help="seconds after it runs, at a random moment")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--archive", type=Path)
+    parser.add_argument("--list", action="store_true")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> None:
+    """Run a gateway until it is killed, by itself or others, or told to end."""
+    options = _arguments(arguments)
+    config = parse(options.config.read_text(), str(options.config))
+    files = KillingFiles(Path(config.data), options.point, options.hit, options.when, options.archive)
+    if options.within is not None:
+        timer = Timer(Random(options.seed).uniform(0, options.within), kill_self)
+        timer.daemon = True
+        timer.start()
+    asyncio.run(pipeline.run(config, files=files))
+    if options.list:
+        print(json.dumps(dict(sorted(files.passed.items()))), flush=True)
+
+
+def nursery() -> None:
+    """Take lines [log, arguments...] in JSON; for each, print a victim's pid and, when it has ended, its exit code."""
+    for line in sys.stdin:
+        log, *arguments = json.loads(line)
+        pid = os.fork()
+        if not pid:
+            _live(log, arguments)
+        print(pid, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+def _live(log: str, arguments: list[str]) -> NoReturn:
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    try:
+        main(arguments)
+    except BaseException:  # noqa: BLE001 - a fork must not return into its parent's code
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--nursery"]:
+        nursery()
+    else:
+        main(sys.argv[1:])

@@ -1,0 +1,91 @@
+"""A gateway killed with -9 at each durable step, and at random: nothing acknowledged is lost or counted twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.broker import EmbeddedBroker
+from tests.faults.nursery import Nursery
+from tests.journeys.rig import WINDOWS, Site, check_whole, finished, publishing
+
+SMALL = f"""
+{WINDOWS}
+[journal]
+segment_bytes = "8KiB"
+max_bytes = "24KiB"
+commit_interval = "20ms"
+checkpoint_interval = "250ms"
+[spool]
+segment_bytes = "4KiB"
+[uplink]
+pack_interval = "50ms"
+"""
+"""Small files, so that every kind of step is passed within a second."""
+
+Kill = tuple[str, int, str]
+
+KILLS: dict[str, list[Kill]] = {
+    "the journal": [
+        ("journal.mkdir", 1, "before"),
+        ("journal.create", 1, "after"),
+        ("journal.write", 1, "half"),
+        ("journal.sync", 1, "before"),
+        ("journal.write", 5, "half"),
+        ("journal.truncate", 1, "before"),
+        ("journal.sync", 9, "after"),
+        ("journal.create", 2, "before"),
+        ("journal.sync_directory", 2, "before"),
+        ("journal.unlink", 1, "after"),
+    ],
+    "a checkpoint": [
+        ("checkpoints.mkdir", 1, "after"),
+        ("checkpoints.create", 1, "after"),
+        ("checkpoints.unlink", 1, "before"),
+        ("checkpoints.write", 2, "half"),
+        ("checkpoints.sync", 2, "before"),
+        ("checkpoints.rename", 1, "before"),
+        ("checkpoints.rename", 2, "after"),
+        ("checkpoints.sync_directory", 1, "before"),
+    ],
+    "the spool": [
+        ("spool.mkdir", 1, "after"),
+        ("spool.sync_directory", 1, "before"),
+        ("spool.definitions.mkdir", 1, "after"),
+        ("spool.definitions.create", 1, "after"),
+        ("spool.definitions.write", 1, "half"),
+        ("spool.definitions.sync", 1, "before"),
+        ("spool.telemetry.write", 1, "half"),
+        ("spool.telemetry.write", 4, "half"),
+        ("spool.telemetry.truncate", 1, "before"),
+        ("spool.telemetry.sync", 5, "after"),
+        ("spool.telemetry.create", 1, "before"),
+        ("spool.telemetry.sync_directory", 1, "after"),
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def victim() -> Iterator[Nursery]:
+    with Nursery() as nursery:
+        yield nursery
+
+
+@pytest.mark.parametrize("what", KILLS)
+async def test_killed_at_each_step_of(
+    what: str, tmp_path: Path, embedded_broker: EmbeddedBroker, free_port: Callable[[], int], victim: Nursery
+) -> None:
+    here = Site(tmp_path, embedded_broker.url, free_port(), SMALL)
+    await here.subscribe()
+    async with publishing(here) as publisher:
+        for point, hit, when in KILLS[what]:
+            options = ("--point", point, "--hit", hit, "--when", when, "--archive", here.archive)
+            async with here.gateway(victim.start, *options) as doomed:
+                assert await doomed.ended() == -9, f"{point}: {doomed.said()}"
+        async with here.gateway(victim.start, "--archive", here.archive) as survivor:
+            await survivor.recorded(2 * await finished(publisher))
+            await survivor.settled()
+            await survivor.stop()
+    check_whole(here, publisher)
