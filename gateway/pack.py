@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gateway.records import NEVER, Alerts, Closed, Definitions, Outputs
 from protocol.columns import encode_windows
 from protocol.frame import dump
-
-from gateway.records import NEVER, Alerts, Closed, Definitions, Outputs
 from protocol.messages import (
     AlertsBody,
     Cover,
@@ -102,7 +101,7 @@ class Pack:
             return []
         joined = join_windows(gathered.parts)
         cuts = range(0, gathered.rows, MAX_ROWS)
-        frames = [WindowRows(*(column[at : at + MAX_ROWS] for column in joined)) for at in cuts]
+        frames = [WindowRows._make(column[at : at + MAX_ROWS] for column in joined) for at in cuts]
         return [self._windows(rows, gathered, last=rows is frames[-1]) for rows in frames]
 
     def _windows(self, rows: WindowRows, gathered: _Gathered, *, last: bool) -> Packed:

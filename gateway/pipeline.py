@@ -111,7 +111,15 @@ class Pipeline:
             rng,
         )
         if config.uplink.url and token is not None:
-            self.uplink = Uplink(config.uplink, token, self.spool, self.hello, rng)
+            self.uplink = Uplink(
+                config.uplink,
+                token,
+                self.spool,
+                self.hello,
+                rng=rng,
+                on_fork=self._forked,
+                on_gone=self._gone,
+            )
 
     def hello(self) -> Hello:
         """Say who speaks, and what the spool holds."""
@@ -138,6 +146,17 @@ class Pipeline:
                 *(["journal: the last commit failed"] if self.stalled else []),
             ],
         )
+
+    def _forked(self, reason: str) -> None:
+        """Begin a new epoch: the cloud has something else under this one."""
+        log.warning("spool: a new epoch begins: %s", reason)
+        for loss in self.spool.begin_epoch(self.clock.now()):
+            log.warning("spool: frames %d to %d of %s were lost (%s)", loss.first, loss.last, loss.lane, loss.cause)
+
+    def _gone(self, lane: str, first: int, last: int) -> None:
+        """Declare frames that the cloud misses and the spool does not hold."""
+        self._declare([Loss(lane, first, last, "gone")], self.clock.now())
+        self._spool_wanted.set()
 
     def _intake_changed(self, connected: bool, why: str) -> None:
         log.info("intake: %s", why)
@@ -298,9 +317,9 @@ class Pipeline:
                 self._make_room(error)
                 await asyncio.sleep(RETRY_S)
                 return False
-            if self.uplink is not None:
-                for lane, seq, size in unsent:
-                    self.uplink.appended(lane, seq, size)
+            if self.uplink is not None and unsent:
+                for lane, head in self.spool.heads().items():  # not `unsent`: an epoch may have begun meanwhile
+                    self.uplink.appended(lane, head.next - 1)
             return True
 
     def _declare(self, losses: list[Loss], now: int) -> None:

@@ -22,6 +22,7 @@ class Reports:
     def __init__(self) -> None:
         self.pairs: dict[str, Ranges] = {}
         self.highest = 0  # the highest counter acknowledged
+        self._first = 0  # where the counters of this life begin
         self._now: dict[str, Any] = {}
         self._before = {"published": 0, "bytes_json": 0}
 
@@ -40,11 +41,10 @@ class Reports:
 
     def begin_again(self) -> int:
         """Close the books of a process that was killed; give the first counter of the next one."""
-        if not self._now:
-            return max(1, self.highest + MARGIN if self.highest else 1)
         self._before = {name: self.count(name) for name in self._before}
         self._now = {}
-        return self.highest + MARGIN
+        self._first = max(self._first, self.highest) + MARGIN if self._first else 1
+        return self._first
 
     def count(self, name: str) -> int:
         """Give `published` or `bytes_json`, over all lives."""

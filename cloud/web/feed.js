@@ -20,11 +20,17 @@ async function get(path, query = {}) {
   const url = new URL(path, document.baseURI);
   for (const [key, value] of Object.entries(query)) url.searchParams.set(key, value);
   const answer = await fetch(url, { headers: { accept: "application/json" }, cache: "no-store" });
-  if (answer.status === 401 || answer.status === 403) throw new SignInNeeded();
-  if (!answer.ok) throw new Error(`${path} answered ${answer.status}`);
+  if (answer.status === 401) throw new SignInNeeded();
+  if (!answer.ok) throw new Error(await refusal(path, answer));
   const date = Date.parse(answer.headers.get("date") ?? "");
   if (date && Math.abs(date - Date.now()) > 2000) skew = date - Date.now();
   return answer.json();
+}
+
+/** What the cloud says is wrong, in its own words where it has some. */
+async function refusal(path, answer) {
+  const body = await answer.json().catch(() => ({}));
+  return body.error ? `${body.error.what}; ${body.error.do}` : `${path} answered ${answer.status}`;
 }
 
 export const gateways = async () => (await get("v1/gateways")).gateways;

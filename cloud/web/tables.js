@@ -129,6 +129,6 @@ export function SignIn() {
       <label><span>Admin token</span>
         <input type="password" name="token" autocomplete="current-password" required /></label>
       <button type="submit">Sign in</button>
-      <p class="muted">The cloud wrote it to its data directory when it first started.</p>
+      <p class="muted">It is in <code>admin.token</code>, in the cloud's data directory.</p>
     </form></main>`;
 }

@@ -35,6 +35,7 @@ class Delivery:
     def __init__(self, max_in_flight: int, max_rate: int | None, now: int) -> None:
         self.pace = Pace(max_in_flight, max_rate, now)
         self._lanes = {lane: Lane() for lane in LANES}
+        self.receipted_frames = 0  # over all connections
         self._open = False
         self._order = 0
         self._heard = now
@@ -83,6 +84,7 @@ class Delivery:
     def _settle(self, done: list[Flight], now: int) -> None:
         last = max(done, key=lambda flight: flight.order)
         self._heard = now
+        self.receipted_frames += len(done)
         self.pace.adapt(sum(flight.size for flight in done), now - last.at)
         deferred = [flight for lane in self._lanes.values() for flight in lane.defer(last.order, now + DEFER_NS)]
         self.pace.give([flight.size for flight in done + deferred])

@@ -200,6 +200,14 @@ def test_a_frame_that_was_passed_over_waits_and_is_sent_again() -> None:
     assert pump(delivery, S + DEFER_NS) == ["telemetry 4"]
 
 
+def test_only_what_was_passed_over_is_sent_again_and_what_is_in_flight_is_not() -> None:
+    delivery = opened(telemetry=(1, 8))
+    pump(delivery, 0)
+    receipt(delivery, S, telemetry=Mark(2, [(4, 5)]))
+    assert pump(delivery, S + DEFER_NS) == ["telemetry 3"]
+    assert delivery.pace.frames == len([3, 6, 7])
+
+
 def test_dropped_and_damaged_frames_are_passed_by() -> None:
     delivery = opened(telemetry=(1, 10))
     for seq in (1, 4):

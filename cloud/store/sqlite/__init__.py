@@ -5,8 +5,8 @@ Rules:
 1. One connection in one thread does everything. SQLite before 3.51.3 can damage a database in WAL mode when two
    connections meet at a checkpoint, so there is no second one: reads run between transactions, bounded in rows and
    time, and the file is locked against other processes while it is open.
-2. Everything that waits when a transaction begins is in it (group commit): many gateways share one fsync. Each write
-   has its savepoint, so what the database cannot hold costs only itself.
+2. What waits when a transaction begins is in it, up to MAX_GROUP (group commit): many gateways share one fsync. Each
+   write has its savepoint, so what the database cannot hold costs only itself.
 3. A write's answer is given after the commit. A commit that fails leaves nothing, and every waiting writer is told.
 4. Writes wait for room when more than `max_pending` bytes wait already; reads beyond MAX_READS are refused at once.
 """
@@ -35,6 +35,8 @@ from protocol.messages import Hello
 
 log = logging.getLogger("fieldgate.store")
 
+MAX_GROUP = 8 << 20
+"""Bytes of batches in one transaction, about 100,000 rows: readers wait for it to end."""
 MAX_READS = 64
 """Reads that wait at once."""
 MAX_READ_S = 2.0
@@ -170,12 +172,20 @@ class SqliteStore:
                 self._wanted.clear()
                 await self._wanted.wait()
                 continue
-            group, self._waiting = self._waiting, []
+            group = self._group()
             answers = await loop.run_in_executor(self._thread, self._commit, [write.run for write in group])
             for write, answer in zip(group, answers, strict=True):
                 self._room.give(write.size)
                 _settle(write.answer, answer)
             self._note(answers)
+
+    def _group(self) -> list[_Write[Any]]:
+        size = at = 0
+        while at < len(self._waiting) and (not at or size + self._waiting[at].size <= MAX_GROUP):
+            size += self._waiting[at].size
+            at += 1
+        group, self._waiting = self._waiting[:at], self._waiting[at:]
+        return group
 
     def _note(self, answers: list[Any]) -> None:
         failed = next((answer for answer in answers if isinstance(answer, StoreUnavailable)), None)

@@ -1,0 +1,325 @@
+"""One connection after the other to the cloud. What goes when is `delivery`'s to say.
+
+    HELLO ▶  ◀ WELCOME  (a fork: a new epoch, HELLO again)  frames ▶ ◀ RECEIPT ...  ◀ REFUSAL ends it
+
+| what happens | answer |
+|---|---|
+| no connection, 408, 5xx, the connection ends | back-off with full jitter, FIRST_S doubling to LONGEST_S |
+| 429 or 503 with Retry-After, REFUSAL with `retry_after_s` | so long, and a little jitter; not cut short |
+| 401, 403, 413, any other status | LONGEST_S with jitter: trying again without a change is slow on purpose |
+| no WELCOME within WELCOME_WITHIN_S, no pong, no receipt for long | the connection is closed, back-off |
+| bytes that are no frame, half a frame | the connection is closed, back-off |
+
+Rules:
+
+1. Nothing of this stops the gateway: `run` ends by cancellation only, and then the connection is closed.
+2. The back-off begins anew once a connection has brought a receipt; `wake` cuts it short when the link is back.
+3. Memory is one message of MESSAGE_BYTES and one frame; what is in flight is in the spool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Callable
+from random import Random
+from typing import Protocol, TypeVar
+
+from aiohttp import (
+    ClientError,
+    ClientSession,
+    ClientWebSocketResponse,
+    ClientWSTimeout,
+    WSMsgType,
+    WSServerHandshakeError,
+)
+
+from gateway import config
+from gateway.delivery import Close, Delivery, Fork, Gone, Instruction, Release
+from gateway.records import NEVER
+from gateway.uplink.failure import Failure, answered, back_off, closed
+from protocol import frame
+from protocol.errors import CloudRefused, CloudUnavailable, ConfigurationRefused, FrameRefused, JournalUnusable
+from protocol.messages import BODIES, Hello, Kind, LaneHead, Loss, Receipt, Refusal, Welcome
+
+log = logging.getLogger("fieldgate.uplink")
+
+PATH = "/v1/uplink"
+CONNECT_WITHIN_S = 15.0
+WELCOME_WITHIN_S = 15.0
+CLOSE_WITHIN_S = 2.0
+HEARTBEAT_S = 20.0
+MESSAGE_BYTES = 64 << 10
+MAX_ANSWER = 128 << 10
+
+E = TypeVar("E", bound=Exception)
+
+
+class Held(Protocol):
+    """What the uplink needs of the spool."""
+
+    def heads(self) -> dict[str, LaneHead]:
+        """Say what is held of each lane, durably."""
+        ...
+
+    def read(self, lane: str, seq: int) -> bytes | None:
+        """Give a durable frame, None if there is none."""
+        ...
+
+    def release(self, lane: str, upto: int) -> None:
+        """Note that the cloud has committed these frames."""
+        ...
+
+    def begin_epoch(self, now: int) -> list[Loss]:
+        """Say everything again under a new epoch."""
+        ...
+
+
+def _nobody(*_: object) -> None:
+    pass
+
+
+class Uplink:
+    """Keeps one connection to the cloud. ConfigurationRefused if `ca_file` cannot be used.
+
+    `on_state(connected, why)` hears each change; `on_lost(losses)` what must be declared lost.
+    """
+
+    def __init__(
+        self,
+        settings: config.Uplink,
+        token: str,
+        spool: Held,
+        hello: Callable[[], Hello],
+        rng: Random,
+        *,
+        on_lost: Callable[[list[Loss]], None] = _nobody,
+        on_state: Callable[[bool, str], None] = _nobody,
+    ) -> None:
+        self.url = settings.url.rstrip("/") + PATH
+        self.delivery = Delivery(settings.max_in_flight, settings.max_rate, time.monotonic_ns())
+        self.sent = 0
+        self.connected = False
+        self._token, self._spool, self._hello, self._rng = token, spool, hello, rng
+        self._on_lost, self._on_state = on_lost, on_state
+        self._tls = _tls(settings.ca_file)
+        self._wanted = asyncio.Event()
+        self._woken = asyncio.Event()
+
+    @property
+    def receipted(self) -> int:
+        """Frames that the cloud has committed."""
+        return self.delivery.receipted_frames
+
+    def appended(self, lane: str, seq: int, size: int) -> None:  # noqa: ARG002 - delivery learns sizes as it sends
+        """Note that the spool holds one more frame, durably."""
+        self.delivery.appended(lane, seq)
+        self._wanted.set()
+
+    def wake(self) -> None:
+        """Try at once: the link may be back."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Keep connected until cancelled."""
+        failures = 0
+        async with ClientSession() as session:
+            while True:
+                before = self.receipted
+                failure = await self._once(session)
+                failures = 1 if self.receipted > before else failures + 1
+                seconds, patient = back_off(failure, failures, self._rng)
+                await self._wait(seconds, patient=patient)
+
+    async def _wait(self, seconds: float, *, patient: bool) -> None:
+        if patient:
+            await asyncio.sleep(seconds)
+            return
+        self._woken.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+
+    # One connection.
+
+    async def _once(self, session: ClientSession) -> Failure:
+        """Connect and speak until it ends; give the reason."""
+        socket: ClientWebSocketResponse | None = None
+        try:
+            socket = await self._connect(session)
+            return await self._speak(socket)
+        except (CloudUnavailable, CloudRefused) as failure:
+            return self._ended(failure)
+        finally:
+            self.delivery.closed()
+            self.connected = False
+            if socket is not None:
+                await socket.close()
+
+    def _ended(self, failure: Failure) -> Failure:
+        log.warning("uplink: %s", failure.reason)
+        self.connected = False
+        self._on_state(False, failure.reason)
+        return failure
+
+    async def _connect(self, session: ClientSession) -> ClientWebSocketResponse:
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN_S):
+                return await session.ws_connect(
+                    self.url,
+                    headers={"Authorization": f"Bearer {self._token}"},
+                    ssl=self._tls,
+                    heartbeat=HEARTBEAT_S,
+                    max_msg_size=MAX_ANSWER,
+                    timeout=ClientWSTimeout(ws_close=CLOSE_WITHIN_S),
+                )
+        except WSServerHandshakeError as error:
+            raise answered(error.status, error.headers or {}) from error
+        except (ClientError, OSError) as error:  # TimeoutError is an OSError
+            raise CloudUnavailable(f"{self.url}: {error or type(error).__name__}") from error
+
+    async def _speak(self, socket: ClientWebSocketResponse) -> Failure:
+        await self._greet(socket)
+        log.info("uplink: connected to %s", self.url)
+        self.connected = True
+        self._on_state(True, f"connected to {self.url}")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._send_for_ever(socket), name="uplink send")
+                tasks.create_task(self._receive_for_ever(socket), name="uplink receive")
+        except* (CloudUnavailable, CloudRefused) as group:
+            failure = _first(group)
+        return self._ended(failure)
+
+    async def _greet(self, socket: ClientWebSocketResponse) -> None:
+        """Say hello, and again with a new epoch if the cloud wants one; CloudUnavailable if it wants a second one."""
+        for _ in range(2):
+            await self._send(socket, frame.message(Kind.HELLO, self._hello()))
+            welcome = await self._welcome(socket)
+            instructions = self.delivery.opened(welcome, self._spool.heads(), time.monotonic_ns())
+            if not (instructions and isinstance(instructions[0], Fork)):
+                self._follow(instructions)
+                return
+            self._fork(instructions[0].reason)
+        raise CloudUnavailable("the cloud refuses a new epoch")
+
+    async def _welcome(self, socket: ClientWebSocketResponse) -> Welcome:
+        try:
+            async with asyncio.timeout(WELCOME_WITHIN_S):
+                answer = await self._receive(socket)
+        except TimeoutError:
+            raise CloudUnavailable(f"no welcome within {WELCOME_WITHIN_S:g} s") from None
+        if not isinstance(answer, Welcome):
+            raise CloudUnavailable(f"{type(answer).__name__} where a welcome belongs")
+        return answer
+
+    def _fork(self, reason: str) -> None:
+        log.warning("uplink: a new epoch begins: %s", reason)
+        try:
+            losses = self._spool.begin_epoch(time.time_ns())
+        except JournalUnusable as error:
+            raise CloudUnavailable(f"no new epoch: {error}") from error
+        if losses:
+            self._on_lost(losses)
+
+    def _follow(self, instructions: list[Instruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Release(lane, upto):
+                    self._spool.release(lane, upto)
+                case Gone(lane, first, last):
+                    self._on_lost([Loss(lane, first, last, "gone")])
+                case Close(reason) | Fork(reason):
+                    raise CloudUnavailable(reason)
+        self._wanted.set()
+
+    # Up.
+
+    async def _send_for_ever(self, socket: ClientWebSocketResponse) -> None:
+        while True:
+            self._wanted.clear()
+            now = time.monotonic_ns()
+            self._follow_time(now)
+            if frames := self._gather(now):
+                await self._send(socket, b"".join(frames))
+            else:
+                await self._until(self.delivery.due(now), now)
+
+    def _follow_time(self, now: int) -> None:
+        if instructions := self.delivery.tick(now):
+            self._follow(instructions)
+
+    def _gather(self, now: int) -> list[bytes]:
+        """Read the frames of one message from the spool."""
+        frames: list[bytes] = []
+        size = 0
+        while size < MESSAGE_BYTES and (send := self.delivery.next(now)) is not None:
+            data = self._spool.read(send.lane, send.seq)
+            if data is None:
+                self.delivery.absent(send, self._spool.heads()[send.lane])
+                continue
+            self.delivery.sent(send, len(data), now)
+            frames.append(data)
+            size += len(data)
+        self.sent += len(frames)
+        return frames
+
+    async def _until(self, due: int, now: int) -> None:
+        try:
+            async with asyncio.timeout(None if due == NEVER else max(due - now, 0) / 1e9):
+                await self._wanted.wait()
+        except TimeoutError:
+            return
+
+    async def _send(self, socket: ClientWebSocketResponse, data: bytes) -> None:
+        try:
+            await socket.send_bytes(data)
+        except (ClientError, OSError) as error:
+            raise CloudUnavailable(f"the connection ended: {error}") from error
+
+    # Down.
+
+    async def _receive_for_ever(self, socket: ClientWebSocketResponse) -> None:
+        while True:
+            answer = await self._receive(socket)
+            if isinstance(answer, Receipt):
+                self._follow(self.delivery.receipted(answer, time.monotonic_ns()))
+                self._wanted.set()
+
+    async def _receive(self, socket: ClientWebSocketResponse) -> object:
+        """Give the next message; None for a kind that this version does not know."""
+        received = await socket.receive()
+        if received.type is not WSMsgType.BINARY:
+            raise closed(socket.close_code, socket.exception())
+        try:
+            body = _read(received.data)
+        except FrameRefused as refused:
+            raise CloudUnavailable(f"the cloud's answer is no frame: {refused}") from refused
+        if isinstance(body, Refusal):
+            raise CloudUnavailable(f"the cloud ends it: {body.reason}", body.retry_after_s or None)
+        return body
+
+
+def _read(data: bytes) -> object:
+    if frame.header(data).kind not in BODIES:
+        return None
+    held = frame.decode(data)
+    return frame.load(held.kind, held.body)
+
+
+def _tls(ca_file: str) -> ssl.SSLContext | bool:
+    if not ca_file:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # SSLError is an OSError
+        raise ConfigurationRefused("uplink.ca_file", ca_file, f"a readable file of certificates ({error})") from None
+
+
+def _first(group: BaseExceptionGroup[E]) -> E:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

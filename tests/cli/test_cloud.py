@@ -1,0 +1,59 @@
+"""`fieldgate cloud`: options over files over defaults, and enrolling gateways."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from cli import main
+from cli.cloud import load
+from gateway import config as gateway_config
+from protocol.errors import ConfigurationRefused
+
+LOADED = [
+    ("nothing said", None, {}, ("127.0.0.1:8480", "fieldgate-cloud")),
+    ("options alone", None, {"listen": "127.0.0.1:1", "data": Path("d")}, ("127.0.0.1:1", "d")),
+    ("a file", 'data = "f"\nlisten = "127.0.0.1:2"\n', {}, ("127.0.0.1:2", "f")),
+    ("an option over a file", 'data = "f"\nlisten = "127.0.0.1:2"\n', {"data": Path("d")}, ("127.0.0.1:2", "d")),
+]
+
+
+@pytest.mark.parametrize(("text", "options", "expected"), [row[1:] for row in LOADED], ids=[row[0] for row in LOADED])
+def test_options_win_over_the_file_and_the_file_over_defaults(
+    tmp_path: Path, text: str | None, options: dict[str, str | Path], expected: tuple[str, str]
+) -> None:
+    path = None
+    if text is not None:
+        path = tmp_path / "cloud.toml"
+        path.write_text(text)
+    settings = load(path, **options)  # type: ignore[arg-type] # a table of both kinds
+    assert (settings.listen, settings.data) == expected
+
+
+def test_a_wrong_option_is_refused_as_a_wrong_key_is(tmp_path: Path) -> None:
+    path = tmp_path / "cloud.toml"
+    path.write_text('data = "d"\n')
+    for file in (path, None):
+        with pytest.raises(ConfigurationRefused) as refused:
+            load(file, listen="nowhere")
+        assert (refused.value.key, refused.value.value) == ("listen", "nowhere")
+
+
+def test_a_gateway_is_enrolled_with_a_configuration_that_can_be_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "cloud data"
+    assert main.run(["cloud", "gateways", "add", "pump-7", "--data", str(data)]) == 0
+    said = capsys.readouterr().out
+    text = dedent("\n".join(line for line in said.splitlines() if line.startswith("    ") or not line))
+    settings = gateway_config.parse(text)
+    assert settings.name == tomllib.loads(text)["name"] == "pump-7"
+    assert Path(settings.uplink.token_file).read_text().strip()
+    assert Path(settings.uplink.token_file).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_name_that_is_none_is_refused(tmp_path: Path) -> None:
+    assert main.run(["cloud", "gateways", "add", "no/name", "--data", str(tmp_path)]) == 78

@@ -1,0 +1,534 @@
+"""The uplink against a real aiohttp server, with a real spool on the disk. Each connection of the cloud has a script."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import count
+from pathlib import Path
+from random import Random
+
+import pytest
+from aiohttp import WSMsgType, web
+from aiohttp.test_utils import TestServer
+
+from gateway import config
+from gateway.segment import OsFiles
+from gateway.spool import Spool
+from gateway.uplink import Uplink, uplink
+from gateway.uplink.failure import LONGEST_S, MOST_RETRY_AFTER_S, Failure, answered, back_off, closed
+from protocol import frame
+from protocol.errors import CloudRefused, CloudUnavailable, ConfigurationRefused
+from protocol.messages import (
+    LANES,
+    AlertsBody,
+    Cover,
+    DefinitionsBody,
+    Hello,
+    Kind,
+    LaneHead,
+    Loss,
+    LossesBody,
+    Mark,
+    Receipt,
+    Refusal,
+    Welcome,
+    WindowsBody,
+)
+from protocol.settings import Size
+
+DEADLINE_S = 20.0
+SLOW = 10**9
+"""Seconds: a back-off that only `wake` ends within a test."""
+
+
+class Chance(Random):
+    """Chance that always gives the low end, or that never lets a back-off end by itself."""
+
+    def __init__(self, *, slow: bool = False) -> None:
+        super().__init__(0)
+        self.slow = slow
+
+    def uniform(self, a: float, b: float) -> float:  # noqa: ARG002 - the high end is what is not taken
+        return float(SLOW) if self.slow else a
+
+
+class Session:
+    """One connection at the cloud's end."""
+
+    def __init__(self, socket: web.WebSocketResponse, request: web.Request, cloud: Cloud) -> None:
+        self.socket, self.request, self.cloud = socket, request, cloud
+
+    async def say(self, kind: Kind, body: Welcome | Receipt | Refusal) -> None:
+        await self.socket.send_bytes(frame.message(kind, body))
+
+    async def hello(self) -> Hello:
+        held = frame.decode(await self.socket.receive_bytes())
+        hello = frame.load(held.kind, held.body)
+        assert isinstance(hello, Hello)
+        self.cloud.hellos.append(hello)
+        return hello
+
+    async def welcome(self, **answer: str) -> None:
+        await self.hello()
+        await self.say(Kind.WELCOME, Welcome(self.cloud.marks(), **answer))
+
+    async def frames(self) -> list[str]:
+        """Take one message of frames; "" ends it: the gateway has closed."""
+        message = await self.socket.receive()
+        if message.type is not WSMsgType.BINARY:
+            return []
+        taken = [(LANES[head.lane], head.seq) for head, _ in frame.split(message.data)]
+        self.cloud.arrived += taken
+        return [f"{lane} {seq}" for lane, seq in taken]
+
+    async def commit(self) -> None:
+        self.cloud.committed |= set(self.cloud.arrived)
+        await self.say(Kind.RECEIPT, Receipt(self.cloud.marks()))
+
+    async def serve(self) -> None:
+        await self.welcome()
+        while await self.frames():
+            await self.commit()
+
+
+Script = Callable[[Session], Awaitable[None]]
+
+
+class Cloud:
+    """A server that follows one script per connection; the last one is used again. An int is an HTTP answer."""
+
+    def __init__(self, *scripts: Script | int, headers: dict[str, str] | None = None) -> None:
+        self.scripts = list(scripts)
+        self.headers = headers or {}
+        self.connections = 0
+        self.hellos: list[Hello] = []
+        self.arrived: list[tuple[str, int]] = []
+        self.committed: set[tuple[str, int]] = set()
+        self.tokens: list[str] = []
+        self.ended = asyncio.Event()
+        app = web.Application()
+        app.router.add_get("/v1/uplink", self.connect)
+        self.server = TestServer(app)
+
+    def marks(self) -> dict[str, Mark]:
+        upto = {lane: max([seq for name, seq in self.committed if name == lane], default=0) for lane in LANES}
+        return {lane: Mark(seq) for lane, seq in upto.items()}
+
+    async def connect(self, request: web.Request) -> web.StreamResponse:
+        script = self.scripts[min(self.connections, len(self.scripts) - 1)]
+        self.connections += 1
+        self.tokens.append(request.headers.get("Authorization", ""))
+        if isinstance(script, int):
+            return web.Response(status=script, headers=self.headers)
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        try:
+            await script(Session(socket, request, self))
+        except (TypeError, ConnectionError):  # the gateway has closed in the middle of the script
+            pass
+        finally:
+            self.ended.set()
+        return socket
+
+
+class World:
+    """A cloud, a spool and an uplink between them."""
+
+    def __init__(self, directory: Path, cloud: Cloud, chance: Random) -> None:
+        epochs = count(100)
+        self.cloud = cloud
+        self.spool = Spool.open(OsFiles(), directory, config.Spool(), new_epoch=lambda: next(epochs))
+        self.states: list[tuple[bool, str]] = []
+        self.lost: list[Loss] = []
+        self.changed = asyncio.Event()
+        settings = config.Uplink(url=str(cloud.server.make_url("/")), max_in_flight=Size(1 << 20))
+        self.uplink = Uplink(
+            settings, "secret", self.spool, self.hello, chance, on_lost=self.lost.extend, on_state=self.state
+        )
+
+    def hello(self) -> Hello:
+        return Hello("g", self.spool.epoch, self.spool.heads())
+
+    def state(self, connected: bool, why: str) -> None:
+        self.states.append((connected, why))
+        self.changed.set()
+
+    def put(self, *lanes: str) -> None:
+        bodies = {
+            "definitions": (Kind.DEFINITIONS, DefinitionsBody(Cover())),
+            "alerts": (Kind.ALERTS, AlertsBody(Cover(), [])),
+            "results": (Kind.LOSSES, LossesBody(Cover())),
+            "telemetry": (Kind.WINDOWS, WindowsBody(Cover(), 0, b"")),
+        }
+        appended = []
+        for lane in lanes:
+            kind, body = bodies[lane]
+            appended.append((lane, self.spool.append(lane, kind, frame.dump(body), Cover(), 0)))
+        self.spool.commit()
+        for lane, seq in appended:
+            self.uplink.appended(lane, seq, 1)
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        """Wait for what other tasks do, with a deadline."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not done():
+                await asyncio.sleep(0.001)
+
+    async def until_stored(self, *frames: str) -> None:
+        await self.until(lambda: {f"{lane} {seq}" for lane, seq in self.cloud.committed} == set(frames))
+
+
+@contextlib.asynccontextmanager
+async def world(
+    directory: Path, cloud: Cloud, *, slow: bool = False, lanes: tuple[str, ...] = ()
+) -> AsyncIterator[World]:
+    async with cloud.server:
+        here = World(directory, cloud, Chance(slow=slow))
+        here.put(*lanes)
+        task = asyncio.create_task(here.uplink.run())
+        try:
+            yield here
+        finally:
+            assert not task.done()
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            assert not here.uplink.connected
+            here.spool.close()
+
+
+async def test_what_waits_goes_up_definitions_first_and_is_released_when_receipted(tmp_path: Path) -> None:
+    cloud = Cloud(Session.serve)
+    async with world(tmp_path, cloud, lanes=("telemetry", "alerts", "definitions", "telemetry", "results")) as here:
+        await here.until_stored("definitions 1", "alerts 1", "results 1", "telemetry 1", "telemetry 2")
+        await here.until(lambda: here.uplink.receipted == 5)
+        assert cloud.arrived[0] == ("definitions", 1)
+        assert (here.uplink.sent, here.uplink.connected) == (5, True)
+        assert {lane: here.spool.frames(lane) for lane in LANES} == dict.fromkeys(LANES, 0)
+        assert cloud.hellos == [Hello("g", 100, cloud.hellos[0].lanes)]
+        assert cloud.hellos[0].lanes["telemetry"] == LaneHead(1, 3, cloud.hellos[0].lanes["telemetry"].chain)
+        assert cloud.tokens == ["Bearer secret"]
+
+
+async def test_what_is_appended_while_connected_goes_up_at_once(tmp_path: Path) -> None:
+    async with world(tmp_path, Cloud(Session.serve)) as here:
+        await here.until(lambda: here.uplink.connected)
+        here.put("telemetry")
+        await here.until_stored("telemetry 1")
+        here.put("alerts", "telemetry")
+        await here.until_stored("telemetry 1", "alerts 1", "telemetry 2")
+        assert here.states == [(True, f"connected to {here.uplink.url}")]
+
+
+async def test_more_than_one_window_and_one_message_goes_up(tmp_path: Path) -> None:
+    async with world(tmp_path, Cloud(Session.serve), lanes=("telemetry",) * 3000) as here:
+        await here.until(lambda: len(here.cloud.committed) == 3000)
+        assert [seq for _, seq in here.cloud.arrived] == list(range(1, 3001))
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (401, "the cloud answers 401: the token is wrong"),
+        (403, "the cloud answers 403: the token is another gateway's"),
+        (404, "the cloud answers 404: is this the cloud's address?"),
+        (413, "the cloud answers 413"),
+        (429, "the cloud answers 429"),
+        (500, "the cloud answers 500"),
+        (503, "the cloud answers 503"),
+    ],
+)
+async def test_a_refusal_is_told_and_wake_tries_again_at_once(tmp_path: Path, status: int, reason: str) -> None:
+    cloud = Cloud(status, Session.serve)
+    async with world(tmp_path, cloud, slow=True, lanes=("alerts",)) as here:
+        await here.until(lambda: bool(here.states))
+        assert here.states == [(False, reason)]
+        assert cloud.committed == set()
+        await here.until(lambda: _waits(here))
+        here.uplink.wake()
+        await here.until_stored("alerts 1")
+
+
+def _waits(here: World) -> bool:
+    """Whether the uplink stands in a back-off that `wake` ends: it has cleared the event and waits for it."""
+    return bool(here.uplink._woken._waiters)
+
+
+async def test_a_busy_cloud_is_left_alone_as_long_as_it_says(tmp_path: Path) -> None:
+    cloud = Cloud(429, 429, Session.serve, headers={"Retry-After": "0"})
+    async with world(tmp_path, cloud, lanes=("alerts",)) as here:
+        await here.until_stored("alerts 1")
+        assert [why for connected, why in here.states if not connected] == ["the cloud answers 429"] * 2
+
+
+async def test_a_cloud_that_is_away_at_start_is_found_later(tmp_path: Path) -> None:
+    cloud = Cloud(Session.serve)
+    await cloud.server.start_server()
+    port = cloud.server.port
+    await cloud.server.close()
+    here = World(tmp_path, cloud, Chance())
+    here.put("alerts")
+    task = asyncio.create_task(here.uplink.run())
+    await here.until(lambda: len(here.states) > 2)
+    assert not any(connected for connected, _ in here.states)
+    again = Cloud(Session.serve)
+    again.server = TestServer(again.server.app, port=port)
+    async with again.server:
+        here.cloud = again
+        await here.until_stored("alerts 1")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    here.spool.close()
+
+
+async def test_frames_without_a_receipt_are_sent_again_on_the_next_connection(tmp_path: Path) -> None:
+    async def breaks(session: Session) -> None:
+        await session.welcome()
+        await session.frames()
+        assert session.request.transport is not None
+        session.request.transport.abort()
+
+    cloud = Cloud(breaks, breaks, Session.serve)
+    async with world(tmp_path, cloud, lanes=("definitions", "telemetry")) as here:
+        await here.until_stored("definitions 1", "telemetry 1")
+        assert cloud.arrived == [("definitions", 1), ("telemetry", 1)] * 3
+        await here.until(lambda: here.uplink.receipted == 2)
+        assert here.uplink.sent == 6
+
+
+async def half(session: Session) -> None:
+    await session.hello()
+    await session.socket.send_bytes(frame.message(Kind.WELCOME, Welcome({}))[:-3])
+    await session.frames()
+
+
+async def half_a_receipt(session: Session) -> None:
+    await session.welcome()
+    await session.frames()
+    await session.socket.send_bytes(frame.message(Kind.RECEIPT, Receipt({"alerts": Mark(1)}))[:-3])
+    await session.frames()
+
+
+async def half_a_message(session: Session) -> None:
+    """A WebSocket message that announces 100 bytes, brings 10, and ends."""
+    await session.welcome()
+    assert session.request.transport is not None
+    session.request.transport.write(b"\x82\x64" + b"x" * 10)
+    session.request.transport.close()
+
+
+async def text(session: Session) -> None:
+    await session.welcome()
+    await session.socket.send_str("hello")
+    await session.frames()
+
+
+async def rubbish(session: Session) -> None:
+    await session.hello()
+    await session.socket.send_bytes(b"\x00" * 64)
+    await session.frames()
+
+
+async def too_much(session: Session) -> None:
+    await session.welcome()
+    await session.socket.send_bytes(b"\x00" * (1 << 20))
+    await session.frames()
+
+
+async def no_welcome(session: Session) -> None:
+    await session.hello()
+    await session.say(Kind.RECEIPT, Receipt({}))
+    await session.frames()
+
+
+async def beyond(session: Session) -> None:
+    await session.welcome()
+    await session.say(Kind.RECEIPT, Receipt({"alerts": Mark(99)}))
+    while await session.frames():
+        pass
+
+
+async def goodbye(session: Session) -> None:
+    await session.welcome()
+    await session.socket.close(code=1001)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (half, "the cloud's answer is no frame: short"),
+        (half_a_receipt, "the cloud's answer is no frame: short"),
+        (half_a_message, "the connection ended"),
+        (text, "the connection ended"),
+        (rubbish, "the cloud's answer is no frame: magic"),
+        (too_much, "the connection ended"),
+        (no_welcome, "Receipt where a welcome belongs"),
+        (beyond, "a receipt of alerts 99, which does not exist"),
+        (goodbye, "the connection ended"),
+    ],
+)
+async def test_a_cloud_that_misbehaves_is_left_and_tried_again(tmp_path: Path, script: Script, reason: str) -> None:
+    async with world(tmp_path, Cloud(script, Session.serve), lanes=("alerts",)) as here:
+        await here.until_stored("alerts 1")
+        assert next(why for connected, why in here.states if not connected).startswith(reason)
+
+
+async def test_a_cloud_that_never_welcomes_us_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uplink, "WELCOME_WITHIN_S", 0.05)
+
+    async def silent(session: Session) -> None:
+        await session.hello()
+        await session.frames()
+
+    async with world(tmp_path, Cloud(silent, Session.serve), lanes=("alerts",)) as here:
+        await here.until(lambda: bool(here.states))
+        assert here.states[0] == (False, "no welcome within 0.05 s")
+        monkeypatch.setattr(uplink, "WELCOME_WITHIN_S", DEADLINE_S)
+        await here.until_stored("alerts 1")
+
+
+async def test_a_cloud_that_takes_frames_and_never_receipts_them_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.delivery.delivery.SILENCE_NS", 10**6)
+
+    async def silent(session: Session) -> None:
+        await session.welcome()
+        while await session.frames():
+            pass
+
+    async with world(tmp_path, Cloud(silent, silent, Session.serve), lanes=("alerts",)) as here:
+        await here.until_stored("alerts 1")
+        assert here.cloud.arrived.count(("alerts", 1)) >= 3
+
+
+async def test_a_fork_begins_a_new_epoch_and_says_everything_again(tmp_path: Path) -> None:
+    async def forks(session: Session) -> None:
+        await session.welcome(fork="frame 1 is another here")
+        await session.serve()
+
+    async with world(tmp_path, Cloud(forks), lanes=("definitions", "telemetry")) as here:
+        await here.until_stored("definitions 1", "telemetry 1")
+        assert [hello.epoch for hello in here.cloud.hellos] == [100, 101] == [100, here.spool.epoch]
+        assert here.cloud.connections == 1
+
+
+async def test_a_cloud_that_has_more_than_we_sent_begins_a_new_epoch(tmp_path: Path) -> None:
+    async def knows_more(session: Session) -> None:
+        await session.hello()
+        await session.say(Kind.WELCOME, Welcome({"telemetry": Mark(7)}))
+        await session.serve()
+
+    async with world(tmp_path, Cloud(knows_more), lanes=("telemetry",)) as here:
+        await here.until_stored("telemetry 1")
+        assert here.spool.epoch == 101
+
+
+async def test_a_cloud_that_refuses_every_epoch_is_left(tmp_path: Path) -> None:
+    async def forks(session: Session) -> None:
+        await session.welcome(fork="no")
+        await session.welcome(fork="no")
+        await session.frames()
+
+    async with world(tmp_path, Cloud(forks, Session.serve), lanes=("alerts",)) as here:
+        await here.until_stored("alerts 1")
+        assert here.states[0] == (False, "the cloud refuses a new epoch")
+
+
+async def test_a_refusal_ends_the_connection_with_its_reason(tmp_path: Path) -> None:
+    async def refuses(session: Session) -> None:
+        await session.welcome()
+        await session.say(Kind.REFUSAL, Refusal("store: full"))
+        await session.frames()
+
+    async with world(tmp_path, Cloud(refuses, Session.serve), lanes=("alerts",)) as here:
+        await here.until_stored("alerts 1")
+        assert (False, "the cloud ends it: store: full") in here.states
+
+
+async def test_frames_that_the_cloud_misses_and_we_dropped_are_declared_lost(tmp_path: Path) -> None:
+    async with world(tmp_path, Cloud(503, Session.serve), slow=True, lanes=("telemetry",) * 3) as here:
+        await here.until(lambda: _waits(here))
+        here.spool._logs["telemetry"].roll(0)
+        here.put("telemetry")
+        assert here.spool._logs["telemetry"].drop_before(4)[0] == 3
+        here.uplink.wake()
+        await here.until(lambda: ("telemetry", 4) in here.cloud.committed)
+        assert here.lost == [Loss("telemetry", 1, 3, "gone")]
+
+
+async def test_an_answer_of_a_kind_from_the_future_is_passed_by(tmp_path: Path) -> None:
+    async def newer(session: Session) -> None:
+        await session.welcome()
+        message = bytearray(frame.message(Kind.RECEIPT, Receipt({})))
+        message[3] = 99
+        await session.socket.send_bytes(bytes(message))
+        while await session.frames():
+            await session.commit()
+
+    async with world(tmp_path, Cloud(newer), lanes=("alerts",)) as here:
+        await here.until_stored("alerts 1")
+        assert [connected for connected, _ in here.states] == [True]
+
+
+async def test_cancelling_closes_the_connection(tmp_path: Path) -> None:
+    cloud = Cloud(Session.serve)
+    async with world(tmp_path, cloud) as here:
+        await here.until(lambda: here.uplink.connected)
+        assert not cloud.ended.is_set()
+    async with asyncio.timeout(DEADLINE_S):
+        await cloud.ended.wait()
+
+
+def test_certificates_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    settings = config.Uplink(url="https://cloud", ca_file=str(tmp_path / "none.pem"))
+    spool = Spool.open(OsFiles(), tmp_path, config.Spool(), new_epoch=lambda: 1)
+    with pytest.raises(ConfigurationRefused, match="ca_file"):
+        Uplink(settings, "secret", spool, lambda: Hello("g", 1, {}), Random(0))
+    spool.close()
+
+
+class High(Random):
+    def uniform(self, a: float, b: float) -> float:  # noqa: ARG002 - the low end is what is not taken
+        return b
+
+
+@pytest.mark.parametrize(
+    ("failure", "failures", "seconds", "patient"),
+    [
+        (CloudUnavailable("x"), 1, 0.5, False),
+        (CloudUnavailable("x"), 2, 1.0, False),
+        (CloudUnavailable("x"), 7, 32.0, False),
+        (CloudUnavailable("x"), 8, LONGEST_S, False),
+        (CloudUnavailable("x"), 10**6, LONGEST_S, False),
+        (CloudUnavailable("x", 30.0), 1, 30.5, True),
+        (CloudUnavailable("x", 1e9), 1, MOST_RETRY_AFTER_S + 0.5, True),
+        (CloudUnavailable("x", -1.0), 1, 0.5, True),
+        (CloudRefused(401, "x"), 1, LONGEST_S, False),
+    ],
+)
+def test_the_longest_back_off_by_failure(failure: Failure, failures: int, seconds: float, patient: bool) -> None:
+    assert back_off(failure, failures, High(0)) == (seconds, patient)
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        (answered(429, {"Retry-After": "7"}), ("the cloud answers 429", 7.0)),
+        (answered(503, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), ("the cloud answers 503", None)),
+        (answered(302, {}), (302, "the cloud answers 302")),
+        (closed(1009, None), (413, "the cloud finds a message too large")),
+        (closed(1006, None), ("the connection ended (1006)", None)),
+    ],
+    ids=["429", "503 with a date", "302", "1009", "1006"],
+)
+def test_what_an_answer_means(failure: Failure, expected: tuple[object, ...]) -> None:
+    told = (
+        (failure.reason, failure.retry_after_s)
+        if isinstance(failure, CloudUnavailable)
+        else (failure.status, failure.reason)
+    )
+    assert told == expected
