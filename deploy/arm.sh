@@ -15,7 +15,7 @@ release=bookworm
 root_python=3.11 # what that release has
 test_needs=(hypothesis pytest pytest-asyncio pytest-timeout)
 pure=(
-    tests/golden tests/protocol tests/learning
+    tests/golden tests/learning tests/protocol/test_{columns,frame,identity,messages,settings,topics}.py
     tests/gateway/test_{clean,clock,commit,config,decode,delivery,derive,pack,records,window}.py
     tests/cloud/test_ledger.py
 )

@@ -5,8 +5,8 @@ Rules:
 1. The tail replays under the checkpoint's configuration; a changed configuration becomes a record after it.
 2. Outputs that the spool covers already are dropped by `pack`; the others are spooled as if nothing had happened.
 3. Without a checkpoint, the oldest segment's header says which names and which configuration it begins with.
-4. A journal that is behind the spool (its tail or all of it was lost) cannot vouch for the spool's covers: a new epoch
-   begins and covers start anew; the cloud's upsert keys make the repeats harmless.
+4. Where the journal's end, or all of it, was lost and the spool was not, records go on behind the last one the spool
+   covers, and the series it has named keep their integers: neither is ever given twice.
 5. Records are read that come after a damaged one. The series which that one named are known from the spool's
    definitions, else they are called unknown/{number}: a record costs itself, not those behind it.
 """
@@ -25,7 +25,7 @@ from gateway.records import ConfigurationRecord, Outputs, ReadingsRecord, Recent
 from gateway.segment import Files
 from gateway.spool import Spool
 from protocol.frame import load
-from protocol.messages import LANES, Cover
+from protocol.messages import LANES
 
 
 @dataclass(slots=True)
@@ -136,10 +136,11 @@ def recover(config: GatewayConfig, files: Files, now: int, new_epoch: Callable[[
     at = begin(journal, checkpoints)
     here.append(at)
     journal.resume_after(at.position)
-    pack = Pack(config.uplink.pack_interval, trusted_covers(journal, at, spool, now))
+    pack = Pack(config.uplink.pack_interval, {lane: spool.cover(lane) for lane in LANES})
     for seq, record, outputs in replay(journal, at, config.devices.receive_maximum, lambda: names_in(spool)):
         put(spool, pack.feed(seq, outputs, record.stamp), now)
     put(spool, pack.flush(), now)
+    outlive(journal, at, spool)
     spool.commit()
     return Opened(journal, checkpoints, spool, pack, at)
 
@@ -151,14 +152,15 @@ def describe(here: list[Replayed]) -> State:
     return {"names": list(here[0].derive.names), "config": pipeline_text(here[0].derive.config)}
 
 
-def trusted_covers(journal: Journal, at: Replayed, spool: Spool, now: int) -> dict[str, Cover]:
-    """Give the spool's cover per lane, or none when the journal ends before them (rule 4)."""
-    covers = {lane: spool.cover(lane) for lane in LANES}
-    end = max(journal.next - 1, at.position)
-    if all(cover.record <= end for cover in covers.values()):
-        return covers
-    spool.begin_epoch(now, covers_anew=True)
-    return {}
+def outlive(journal: Journal, at: Replayed, spool: Spool) -> None:
+    """Go on behind a spool that has more than a damaged journal still explains (rule 4)."""
+    spooled = max(spool.cover(lane).record for lane in LANES)
+    if spooled < journal.next:
+        return
+    names = names_in(spool)
+    lost = range(len(at.derive.names), max(names, default=-1) + 1)
+    at.derive.define([names.get(number, f"unknown/{number}") for number in lost])
+    journal.resume_after(spooled)
 
 
 def names_in(spool: Spool) -> dict[int, str]:

@@ -1,14 +1,17 @@
 """The bus over a real broker: MQTT 5 through aiomqtt. A few messages a minute; readings do not come this way.
 
-`run` connects for ever; what the broker or the network does is told through `on_state` and never raised from it. A
-message that matches two of our filters may come twice: at least once is what the bus promises.
+1. `run` connects for ever; what the broker or the network does is told through `on_state` and never raised from it.
+2. aiomqtt must not be cancelled within a call: while connecting it would leave its socket behind, and elsewhere its
+   `wait_for` swallows a cancellation that meets the answer (Python 3.11). So a connection lives in a task of its own,
+   which is asked to leave, and the calls of others go through `_whole`.
+3. A message that matches two of our filters may come twice: at least once is what the bus promises.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from random import Random
 
@@ -62,14 +65,42 @@ class MqttBus:
         failures = 0
         while True:
             await asyncio.sleep(reconnect_delay(failures, self._rng))
-            failures += 1
+            leave = asyncio.Event()
+            life = asyncio.create_task(self._live(leave), name="bus-connection")
             try:
-                async with self._connect() as client:
-                    failures = 0
-                    async for message in client.messages:
-                        self._dispatch(_message(message))
-            except MqttError as error:
-                self._on_state(False, f"{self._host}:{self._port}: {error}")
+                good, why = await asyncio.shield(life)
+            except asyncio.CancelledError:
+                leave.set()
+                await life
+                raise
+            failures = 0 if good else failures + 1
+            self._on_state(False, f"{self._host}:{self._port}: {why}")
+
+    async def _live(self, leave: asyncio.Event) -> tuple[bool, str]:
+        """Live through one connection: whether it was made, and why it ended. Never cancelled: see rule 2."""
+        good = False
+        try:
+            async with self._connect() as client:
+                good = True
+                await self._receive(client, leave)
+        except MqttError as error:
+            return good, str(error)
+        return good, "we left"
+
+    async def _receive(self, client: Client, leave: asyncio.Event) -> None:
+        """Hand messages to the subscriptions until we are asked to leave; MqttError when the connection is lost."""
+        reading = asyncio.create_task(self._dispatch_all(client), name="bus-messages")
+        leaving = asyncio.create_task(leave.wait(), name="bus-leave")
+        done, waiting = await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait({reading, leaving})
+        if reading in done:
+            reading.result()
+
+    async def _dispatch_all(self, client: Client) -> None:
+        async for message in client.messages:
+            self._dispatch(_message(message))
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[Client]:
@@ -121,7 +152,7 @@ class MqttBus:
         if self._client is None:
             raise BrokerUnavailable(f"the bus at {self._host}:{self._port} is not connected")
         try:
-            await self._client.publish(topic, payload, qos=1, retain=retain)
+            await _whole(self._client.publish(topic, payload, qos=1, retain=retain))
         except MqttError as error:
             raise BrokerUnavailable(f"the bus at {self._host}:{self._port}: {error}") from None
 
@@ -133,7 +164,7 @@ class MqttBus:
         try:
             if self._client is not None:
                 with suppress(MqttError):  # the connection is going: the next one subscribes
-                    await self._client.subscribe(pattern, qos=1)
+                    await _whole(self._client.subscribe(pattern, qos=1))
             yield subscription
         finally:
             self._subscriptions.remove(subscription)
@@ -143,9 +174,19 @@ class MqttBus:
         others = any(subscription.pattern == pattern for subscription in self._subscriptions)
         if self._client is not None and not others:
             with suppress(MqttError):  # a session that ends forgets by itself
-                await self._client.unsubscribe(pattern)
+                await _whole(self._client.unsubscribe(pattern))
 
 
 def _message(received: Received) -> Message:
     payload = received.payload
     return Message(str(received.topic), payload if isinstance(payload, bytes) else b"", received.retain)
+
+
+async def _whole(call: Awaitable[object]) -> None:
+    """Await a call of aiomqtt; a cancellation that it swallowed is raised after all."""
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    await call
+    if task.cancelling() > before:
+        raise asyncio.CancelledError

@@ -25,15 +25,17 @@ def keys(kind: Any) -> Iterator[str]:
 
 
 def documented(part: str) -> set[str]:
-    names: set[str] = set(re.findall(r"^#+ `\[\[?(\w+)\]\]?`", part, re.M))
+    names: set[str] = set(re.findall(r"^#+ `\[\[?(\w+)\]\]?`", part, re.MULTILINE))
     names |= set(re.findall(r"\(and `\[(\w+)\]`\)", part))
-    for row in re.findall(r"^\| (`[^|]+) \|", part, re.M):
+    for row in re.findall(r"^\| (`[^|]+) \|", part, re.MULTILINE):
         names |= set(re.findall(r"`(\w+)`", row))
     return names
 
 
-@pytest.mark.parametrize(("side", "kind"), [("Gateway", GatewayConfig), ("Cloud", CloudConfig)], ids=["gateway", "cloud"])
+@pytest.mark.parametrize(
+    ("side", "kind"), [("Gateway", GatewayConfig), ("Cloud", CloudConfig)], ids=["gateway", "cloud"]
+)
 def test_every_key_is_documented_and_every_documented_key_exists(side: str, kind: Any) -> None:
-    part = re.split(r"^## ", PAGE, flags=re.M)
+    part = re.split(r"^## ", PAGE, flags=re.MULTILINE)
     text = next(section for section in part if section.startswith(side))
     assert documented(text) == set(keys(kind))

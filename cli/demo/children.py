@@ -70,7 +70,7 @@ class Child:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-P", "-m", "cli.demo.tied"),
+                *("-P", "-m", "cli.demo.tied", str(os.getpid())),
                 *self._command(),
                 stdin=DEVNULL,
                 stdout=PIPE if self._on_line else log,
@@ -95,7 +95,7 @@ class Child:
 
     async def _start_again(self, status: int, quick: int) -> None:
         old = self._process.pid if self._process else 0
-        await asyncio.sleep(PAUSE_S * 2**quick if quick else 0)
+        await asyncio.sleep(PAUSE_S * 2**quick if quick > 1 else 0)
         if self._stopping:
             return
         await self.start()

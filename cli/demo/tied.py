@@ -14,8 +14,8 @@ PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Be the broker or, with any other arguments, the command."""
-    end_with_parent()
+    """Be the broker or, with any other arguments, the command; the first argument is the parent's process id."""
+    end_with_parent(int(sys.argv.pop(1)))
     if sys.argv[1:2] == ["broker"]:
         serve_broker(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
         return
@@ -25,10 +25,10 @@ def main() -> None:
     be_fieldgate()
 
 
-def end_with_parent() -> None:
+def end_with_parent(parent: int) -> None:
     """Ask the system for SIGTERM when the parent is gone, and end now if it is already."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:
+    if os.getppid() != parent:
         sys.exit("the demonstration is gone")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from random import Random
 
+from aiohttp import WSMessage, WSMsgType
+
 from protocol.errors import CloudRefused, CloudUnavailable
 
 FIRST_S = 0.5
@@ -40,8 +42,8 @@ def answered(status: int, headers: Mapping[str, str]) -> Failure:
     return CloudRefused(status, f"the cloud answers {status}{REMEDIES.get(status, '')}")
 
 
-def closed(code: int | None, error: BaseException | None) -> Failure:
-    """Tell what the end of a WebSocket means."""
-    if code == TOO_LARGE:
+def closed(received: WSMessage) -> Failure:
+    """Tell what a message means that is none: how the connection ended."""
+    if received.type is WSMsgType.CLOSE and received.data == TOO_LARGE:
         return CloudRefused(413, "the cloud finds a message too large")
-    return CloudUnavailable(f"the connection ended ({error or code})")
+    return CloudUnavailable(f"the connection ended ({received.type.name.lower()} {received.data or ''})")

@@ -42,7 +42,7 @@ from gateway.records import NEVER
 from gateway.uplink.failure import Failure, answered, back_off, closed
 from protocol import frame
 from protocol.errors import CloudRefused, CloudUnavailable, ConfigurationRefused, FrameRefused, JournalUnusable
-from protocol.messages import BODIES, Hello, Kind, LaneHead, Loss, Receipt, Refusal, Welcome
+from protocol.messages import BODIES, Hello, Kind, LaneHead, Receipt, Refusal, Welcome
 
 log = logging.getLogger("fieldgate.uplink")
 
@@ -72,10 +72,6 @@ class Held(Protocol):
         """Note that the cloud has committed these frames."""
         ...
 
-    def begin_epoch(self, now: int) -> list[Loss]:
-        """Say everything again under a new epoch."""
-        ...
-
 
 def _nobody(*_: object) -> None:
     pass
@@ -84,7 +80,8 @@ def _nobody(*_: object) -> None:
 class Uplink:
     """Keeps one connection to the cloud. ConfigurationRefused if `ca_file` cannot be used.
 
-    `on_state(connected, why)` hears each change; `on_lost(losses)` what must be declared lost.
+    `on_fork(reason)` begins a new epoch, and may raise JournalUnusable; `on_gone(lane, first, last)` declares frames
+    lost that the cloud misses and the spool does not hold; `on_state(connected, why)` hears each change.
     """
 
     def __init__(
@@ -93,9 +90,10 @@ class Uplink:
         token: str,
         spool: Held,
         hello: Callable[[], Hello],
-        rng: Random,
         *,
-        on_lost: Callable[[list[Loss]], None] = _nobody,
+        rng: Random,
+        on_fork: Callable[[str], None],
+        on_gone: Callable[[str, int, int], None],
         on_state: Callable[[bool, str], None] = _nobody,
     ) -> None:
         self.url = settings.url.rstrip("/") + PATH
@@ -103,7 +101,7 @@ class Uplink:
         self.sent = 0
         self.connected = False
         self._token, self._spool, self._hello, self._rng = token, spool, hello, rng
-        self._on_lost, self._on_state = on_lost, on_state
+        self._on_fork, self._on_gone, self._on_state = on_fork, on_gone, on_state
         self._tls = _tls(settings.ca_file)
         self._wanted = asyncio.Event()
         self._woken = asyncio.Event()
@@ -113,7 +111,7 @@ class Uplink:
         """Frames that the cloud has committed."""
         return self.delivery.receipted_frames
 
-    def appended(self, lane: str, seq: int, size: int) -> None:  # noqa: ARG002 - delivery learns sizes as it sends
+    def appended(self, lane: str, seq: int) -> None:
         """Note that the spool holds one more frame, durably."""
         self.delivery.appended(lane, seq)
         self._wanted.set()
@@ -137,12 +135,12 @@ class Uplink:
         if patient:
             await asyncio.sleep(seconds)
             return
-        self._woken.clear()
         try:
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
         except TimeoutError:
             return
+        self._woken.clear()
 
     # One connection.
 
@@ -186,6 +184,7 @@ class Uplink:
         await self._greet(socket)
         log.info("uplink: connected to %s", self.url)
         self.connected = True
+        self._woken.clear()
         self._on_state(True, f"connected to {self.url}")
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -218,13 +217,10 @@ class Uplink:
         return answer
 
     def _fork(self, reason: str) -> None:
-        log.warning("uplink: a new epoch begins: %s", reason)
         try:
-            losses = self._spool.begin_epoch(time.time_ns())
+            self._on_fork(reason)
         except JournalUnusable as error:
             raise CloudUnavailable(f"no new epoch: {error}") from error
-        if losses:
-            self._on_lost(losses)
 
     def _follow(self, instructions: list[Instruction]) -> None:
         for instruction in instructions:
@@ -232,7 +228,7 @@ class Uplink:
                 case Release(lane, upto):
                     self._spool.release(lane, upto)
                 case Gone(lane, first, last):
-                    self._on_lost([Loss(lane, first, last, "gone")])
+                    self._on_gone(lane, first, last)
                 case Close(reason) | Fork(reason):
                     raise CloudUnavailable(reason)
         self._wanted.set()
@@ -294,7 +290,7 @@ class Uplink:
         """Give the next message; None for a kind that this version does not know."""
         received = await socket.receive()
         if received.type is not WSMsgType.BINARY:
-            raise closed(socket.close_code, socket.exception())
+            raise closed(received)
         try:
             body = _read(received.data)
         except FrameRefused as refused:

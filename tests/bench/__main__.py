@@ -1,7 +1,7 @@
 """Print each number of the README with its baseline of the same run, one JSON object a line.
 
-    python -m tests.bench                 # all rows, about ten minutes
-    python -m tests.bench throughput wire # some of them
+python -m tests.bench                 # all rows, about ten minutes
+python -m tests.bench throughput wire # some of them
 """
 
 from __future__ import annotations

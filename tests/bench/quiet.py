@@ -25,17 +25,27 @@ DAY_S = 86_400
 @contextlib.contextmanager
 def beside_a_broker(directory: Path) -> Iterator[tuple[Gateway, str]]:
     """Run a gateway behind the embedded broker; give it and the broker's address."""
-    with EmbeddedBroker(directory, free_port(), free_port()) as broker:
-        with gateway(directory, broker.url, SOURCES) as running:
-            running.until("fieldgate_readings_recorded_total", 0, 1)
-            time.sleep(3.0)
-            yield running, broker.url
+    with (
+        EmbeddedBroker(directory, free_port(), free_port()) as broker,
+        gateway(directory, broker.url, SOURCES) as running,
+    ):
+        running.until("fieldgate_readings_recorded_total", 0, 1)
+        time.sleep(3.0)
+        yield running, broker.url
 
 
 @contextlib.contextmanager
 def simulate(url: str, devices: int, rate: float) -> Iterator[None]:
     """Publish at a steady rate from the other core."""
-    command = [sys.executable, "-m", "cli.main", "simulate", f"--broker={url}", f"--devices={devices}", f"--rate={rate}"]
+    command = [
+        sys.executable,
+        "-m",
+        "cli.main",
+        "simulate",
+        f"--broker={url}",
+        f"--devices={devices}",
+        f"--rate={rate}",
+    ]
     process = subprocess.Popen(["taskset", "-c", str(LOAD_CORE), *command], stdout=subprocess.DEVNULL)
     try:
         yield
@@ -54,7 +64,10 @@ def start_up() -> Iterator[dict[str, object]]:
             "version_ms": [sys.executable, "-m", "cli.main", "--version"],
             "gateway_check_ms": [sys.executable, "-m", "cli.main", "gateway", "check", str(config)],
         }
-        yield {name: round(statistics.median(_seconds(command) for _ in range(9)) * 1e3) for name, command in commands.items()}
+        yield {
+            name: round(statistics.median(_seconds(command) for _ in range(9)) * 1e3)
+            for name, command in commands.items()
+        }
 
 
 def _seconds(command: list[str]) -> float:

@@ -26,7 +26,11 @@ LOAD_CORE, WORK_CORE = CORES[0], CORES[-1]
 def machine() -> dict[str, object]:
     """Say what the figures were measured on."""
     model = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.processor(),
     )
     return {"cpu": model, "cores": len(CORES), "python": platform.python_version(), "system": platform.system()}
@@ -70,9 +74,7 @@ class Running:
 def start(command: list[str], *, core: int, log: Path | None = None) -> Iterator[Running]:
     """Run a command on one core; it is ended by its id when the block ends."""
     out = log.open("wb") if log else subprocess.DEVNULL
-    process = subprocess.Popen(
-        command, stdout=out, stderr=out, preexec_fn=lambda: os.sched_setaffinity(0, {core})
-    )
+    process = subprocess.Popen(["taskset", "-c", str(core), *command], stdout=out, stderr=out)
     try:
         yield Running(process)
     finally:

@@ -1,4 +1,4 @@
-"""The whole gateway, intake to spooled frames with journal and fsync, against `mosquitto_sub`, fed by the same blaster."""
+"""The whole gateway, intake to spooled frames with journal and fsync, against `mosquitto_sub` fed by the same load."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import dataclass
 

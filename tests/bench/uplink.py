@@ -21,7 +21,7 @@ SERIES, READINGS, SECONDS = 1_000, 10, 20
 
 
 def wire() -> Iterator[dict[str, object]]:
-    """Bytes of whole frames per window of 10 two-decimal readings (noise of 1.0 around levels 0 to 100), 1,000 series."""
+    """Bytes of whole frames per window of 10 two-decimal readings, noise of 1.0 around levels 0 to 100, 1,000 series."""
     rng = np.random.default_rng(7)
     levels = rng.uniform(0, 100, SERIES)
     derive = Derive(PipelineConfig(window=(Window(size=Duration(S)),)))
@@ -44,7 +44,7 @@ def wire() -> Iterator[dict[str, object]]:
 
 
 def latency(seconds: int = 40) -> Iterator[dict[str, object]]:
-    """Window end to commit in the cloud, by the demo: two gateways, one-second windows, every process on this machine."""
+    """Window end to commit in the cloud, by the demo: two gateways, one-second windows, all on this machine."""
     command = [sys.executable, "-m", "cli.main", "demo", "--seconds", str(seconds), "--json"]
     said = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     yield {

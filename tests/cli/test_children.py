@@ -1,4 +1,4 @@
-"""Processes of a demonstration: started again when killed, given up when they will not stay, ended with their parent."""
+"""Processes of a demonstration: started again when killed, given up when they will not stay, ended with it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_a_child_that_will_not_stay_is_given_up_with_the_end_of_its_log(
     said: list[str] = []
     child = Child("it", lambda: ["no-such-command"], tmp_path / "log", said.append)
     async with kept(child) as keeping:
-        with pytest.raises(ChildFailed, match="it does not stay up:\n(.|\n)*No such command 'no-such-command'"):
+        with pytest.raises(ChildFailed, match=r"it does not stay up:\n(.|\n)*No such command 'no-such-command'"):
             await keeping
     assert len(said) == QUICK - 1
     assert all("ended with code 2" in line for line in said)

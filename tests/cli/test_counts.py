@@ -102,7 +102,7 @@ def test_a_gateway_that_has_just_come_back_counts_no_negative_rate() -> None:
 
 
 def test_a_sample_adds_gateways_and_fleet_up() -> None:
-    fleet = [
+    fleet: list[dict[str, Any]] = [
         {"lag_s": None, "windows": 3, "bytes": 100, "online": True},
         {"lag_s": 0.7, "windows": 4, "bytes": 50, "online": False},
     ]

@@ -49,7 +49,6 @@ class Nursery:
     async def start(self, log: Path, arguments: list[str]) -> Forked:
         """Start a victim; the one before must have ended."""
         assert self._process.stdin is not None
-        log.touch()
         self._process.stdin.write(json.dumps([str(log), *arguments]) + "\n")
         self._process.stdin.flush()
         pid = await self._hear()

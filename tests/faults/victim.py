@@ -1,13 +1,13 @@
 """A gateway that kills itself with -9 at a durable step: `python -m tests.faults.victim CONFIG --point NAME --hit N`.
 
-A point is named by what it touches and how: `journal.sync`, `checkpoints.rename`, `spool.telemetry.create`, `spool.mkdir`.
+A point is named by what it touches and how: `journal.sync`, `checkpoints.rename`, `spool.telemetry.create`.
 The process dies just before the step, just after it, or (a write) when half of it is on the disk. `--within S` kills it
 at a random moment instead; `--list` prints, when it ends in order, how often each point was passed.
 
 `--nursery` makes victims of one interpreter, by fork: importing costs each as much as all that it lives through.
 
-A kernel that goes on keeps what was written, synced or not: kill -9 tests order and atomicity. What a power cut loses is
-`gateway.segment.faults`'s to forget.
+A kernel that goes on keeps what was written, synced or not: kill -9 tests order and atomicity. What a power cut loses,
+`gateway.segment.faults` forgets.
 """
 
 from __future__ import annotations
@@ -162,7 +162,12 @@ def main(arguments: list[str]) -> None:
         timer.start()
     asyncio.run(pipeline.run(config, files=files))
     if options.list:
-        print(json.dumps(dict(sorted(files.passed.items()))), flush=True)
+        _say(json.dumps(dict(sorted(files.passed.items()))))
+
+
+def _say(what: object) -> None:
+    sys.stdout.write(f"{what}\n")
+    sys.stdout.flush()
 
 
 def nursery() -> None:
@@ -172,8 +177,8 @@ def nursery() -> None:
         pid = os.fork()
         if not pid:
             _live(log, arguments)
-        print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        _say(pid)
+        _say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def _live(log: str, arguments: list[str]) -> NoReturn:

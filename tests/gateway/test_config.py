@@ -39,8 +39,8 @@ def test_durations_and_sizes_are_text_with_units() -> None:
     [
         pytest.param(
             HEAD + '[[source]]\ntopik = "a/{device}/{measurement}"',
-            "g.toml: source[0].topik = 'a/{device}/{measurement}': expected one of device, format, measurement, qos, time, "
-            "time_unit, topic, value, values (did you mean 'topic'?)",
+            "g.toml: source[0].topik = 'a/{device}/{measurement}': expected one of device, format, measurement, qos, "
+            "time, time_unit, topic, value, values (did you mean 'topic'?)",
             id="misspelt key",
         ),
         pytest.param(

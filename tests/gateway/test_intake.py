@@ -405,6 +405,16 @@ async def test_cancelling_says_goodbye_and_keeps_the_session(fake_broker: FakeBr
     assert not listener.intake.connected
 
 
+@pytest.mark.parametrize("steps", range(0, 24, 2))
+async def test_an_intake_cancelled_at_any_moment_ends_and_leaves_nothing_behind(
+    embedded_broker: EmbeddedBroker, steps: int
+) -> None:
+    async with listening(embedded_broker.url) as listener:
+        for _ in range(steps):
+            await asyncio.sleep(0)
+    assert not listener.intake.connected
+
+
 # Pacing, back-pressure, and publishing.
 
 

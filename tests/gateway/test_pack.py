@@ -37,7 +37,7 @@ def starts(packed: Packed) -> list[int]:
     assert isinstance(body, WindowsBody)
     decoded = decode_windows(body.columns)
     assert body.rows == packed.rows == decoded.rows
-    return decoded.start.tolist()
+    return [int(start) for start in decoded.start]
 
 
 def test_windows_are_gathered_until_the_interval_has_passed() -> None:

@@ -1,4 +1,4 @@
-"""The uplink against a real aiohttp server, with a real spool on the disk. Each connection of the cloud has a script."""
+"""The uplink against a real aiohttp server, with a real spool on the disk; each connection follows a script."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from aiohttp import WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
 from aiohttp.test_utils import TestServer
 
 from gateway import config
@@ -19,7 +19,7 @@ from gateway.spool import Spool
 from gateway.uplink import Uplink, uplink
 from gateway.uplink.failure import LONGEST_S, MOST_RETRY_AFTER_S, Failure, answered, back_off, closed
 from protocol import frame
-from protocol.errors import CloudRefused, CloudUnavailable, ConfigurationRefused
+from protocol.errors import CloudRefused, CloudUnavailable, ConfigurationRefused, JournalUnusable
 from protocol.messages import (
     LANES,
     AlertsBody,
@@ -28,7 +28,6 @@ from protocol.messages import (
     Hello,
     Kind,
     LaneHead,
-    Loss,
     LossesBody,
     Mark,
     Receipt,
@@ -46,12 +45,27 @@ SLOW = 10**9
 class Chance(Random):
     """Chance that always gives the low end, or that never lets a back-off end by itself."""
 
-    def __init__(self, *, slow: bool = False) -> None:
+    def __init__(self, changed: asyncio.Event, *, slow: bool = False) -> None:
         super().__init__(0)
-        self.slow = slow
+        self.slow, self.changed = slow, changed
+        self.asked = 0  # a back-off begins right after
 
     def uniform(self, a: float, b: float) -> float:  # noqa: ARG002 - the high end is what is not taken
+        self.asked += 1
+        self.changed.set()
         return float(SLOW) if self.slow else a
+
+
+class Watched:
+    """The spool, through the uplink's port; says when something is released."""
+
+    def __init__(self, spool: Spool, changed: asyncio.Event) -> None:
+        self.heads, self.read = spool.heads, spool.read
+        self.spool, self.changed = spool, changed
+
+    def release(self, lane: str, upto: int) -> None:
+        self.spool.release(lane, upto)
+        self.changed.set()
 
 
 class Session:
@@ -70,9 +84,9 @@ class Session:
         self.cloud.hellos.append(hello)
         return hello
 
-    async def welcome(self, **answer: str) -> None:
+    async def welcome(self, fork: str = "") -> None:
         await self.hello()
-        await self.say(Kind.WELCOME, Welcome(self.cloud.marks(), **answer))
+        await self.say(Kind.WELCOME, Welcome(self.cloud.marks(), fork=fork))
 
     async def frames(self) -> list[str]:
         """Take one message of frames; "" ends it: the gateway has closed."""
@@ -85,6 +99,7 @@ class Session:
 
     async def commit(self) -> None:
         self.cloud.committed |= set(self.cloud.arrived)
+        self.cloud.changed.set()
         await self.say(Kind.RECEIPT, Receipt(self.cloud.marks()))
 
     async def serve(self) -> None:
@@ -107,6 +122,7 @@ class Cloud:
         self.arrived: list[tuple[str, int]] = []
         self.committed: set[tuple[str, int]] = set()
         self.tokens: list[str] = []
+        self.changed = asyncio.Event()
         self.ended = asyncio.Event()
         app = web.Application()
         app.router.add_get("/v1/uplink", self.connect)
@@ -136,20 +152,34 @@ class Cloud:
 class World:
     """A cloud, a spool and an uplink between them."""
 
-    def __init__(self, directory: Path, cloud: Cloud, chance: Random) -> None:
+    def __init__(self, directory: Path, cloud: Cloud, *, slow: bool = False) -> None:
         epochs = count(100)
-        self.cloud = cloud
+        self.cloud, self.changed = cloud, cloud.changed
+        self.chance = Chance(self.changed, slow=slow)
         self.spool = Spool.open(OsFiles(), directory, config.Spool(), new_epoch=lambda: next(epochs))
         self.states: list[tuple[bool, str]] = []
-        self.lost: list[Loss] = []
-        self.changed = asyncio.Event()
+        self.gone: list[tuple[str, int, int]] = []
+        self.disk_full = False
         settings = config.Uplink(url=str(cloud.server.make_url("/")), max_in_flight=Size(1 << 20))
         self.uplink = Uplink(
-            settings, "secret", self.spool, self.hello, chance, on_lost=self.lost.extend, on_state=self.state
+            settings,
+            "secret",
+            Watched(self.spool, self.changed),
+            self.hello,
+            rng=self.chance,
+            on_fork=self.fork,
+            on_gone=lambda *gone: self.gone.append(gone),
+            on_state=self.state,
         )
 
     def hello(self) -> Hello:
         return Hello("g", self.spool.epoch, self.spool.heads())
+
+    def fork(self, reason: str) -> None:
+        if self.disk_full:
+            self.disk_full = False
+            raise JournalUnusable(reason)
+        self.spool.begin_epoch(0)
 
     def state(self, connected: bool, why: str) -> None:
         self.states.append((connected, why))
@@ -168,13 +198,14 @@ class World:
             appended.append((lane, self.spool.append(lane, kind, frame.dump(body), Cover(), 0)))
         self.spool.commit()
         for lane, seq in appended:
-            self.uplink.appended(lane, seq, 1)
+            self.uplink.appended(lane, seq)
 
     async def until(self, done: Callable[[], bool]) -> None:
         """Wait for what other tasks do, with a deadline."""
         async with asyncio.timeout(DEADLINE_S):
             while not done():
-                await asyncio.sleep(0.001)
+                self.changed.clear()
+                await self.changed.wait()
 
     async def until_stored(self, *frames: str) -> None:
         await self.until(lambda: {f"{lane} {seq}" for lane, seq in self.cloud.committed} == set(frames))
@@ -185,7 +216,7 @@ async def world(
     directory: Path, cloud: Cloud, *, slow: bool = False, lanes: tuple[str, ...] = ()
 ) -> AsyncIterator[World]:
     async with cloud.server:
-        here = World(directory, cloud, Chance(slow=slow))
+        here = World(directory, cloud, slow=slow)
         here.put(*lanes)
         task = asyncio.create_task(here.uplink.run())
         try:
@@ -246,14 +277,9 @@ async def test_a_refusal_is_told_and_wake_tries_again_at_once(tmp_path: Path, st
         await here.until(lambda: bool(here.states))
         assert here.states == [(False, reason)]
         assert cloud.committed == set()
-        await here.until(lambda: _waits(here))
+        await here.until(lambda: here.chance.asked > 0)
         here.uplink.wake()
         await here.until_stored("alerts 1")
-
-
-def _waits(here: World) -> bool:
-    """Whether the uplink stands in a back-off that `wake` ends: it has cleared the event and waits for it."""
-    return bool(here.uplink._woken._waiters)
 
 
 async def test_a_busy_cloud_is_left_alone_as_long_as_it_says(tmp_path: Path) -> None:
@@ -267,13 +293,14 @@ async def test_a_cloud_that_is_away_at_start_is_found_later(tmp_path: Path) -> N
     cloud = Cloud(Session.serve)
     await cloud.server.start_server()
     port = cloud.server.port
+    here = World(tmp_path, cloud)
     await cloud.server.close()
-    here = World(tmp_path, cloud, Chance())
     here.put("alerts")
     task = asyncio.create_task(here.uplink.run())
     await here.until(lambda: len(here.states) > 2)
     assert not any(connected for connected, _ in here.states)
     again = Cloud(Session.serve)
+    again.changed = here.changed
     again.server = TestServer(again.server.app, port=port)
     async with again.server:
         here.cloud = again
@@ -416,6 +443,18 @@ async def test_a_fork_begins_a_new_epoch_and_says_everything_again(tmp_path: Pat
         assert here.cloud.connections == 1
 
 
+async def test_a_disk_that_refuses_the_new_epoch_leaves_the_old_one_to_be_tried_again(tmp_path: Path) -> None:
+    async def forks(session: Session) -> None:
+        await session.welcome(fork="cloned")
+        await session.serve()
+
+    async with world(tmp_path, Cloud(forks), lanes=("alerts",)) as here:
+        here.disk_full = True
+        await here.until_stored("alerts 1")
+        assert here.states[0] == (False, "no new epoch: cloned")
+        assert [hello.epoch for hello in here.cloud.hellos] == [100, 100, 101]
+
+
 async def test_a_cloud_that_has_more_than_we_sent_begins_a_new_epoch(tmp_path: Path) -> None:
     async def knows_more(session: Session) -> None:
         await session.hello()
@@ -451,13 +490,13 @@ async def test_a_refusal_ends_the_connection_with_its_reason(tmp_path: Path) -> 
 
 async def test_frames_that_the_cloud_misses_and_we_dropped_are_declared_lost(tmp_path: Path) -> None:
     async with world(tmp_path, Cloud(503, Session.serve), slow=True, lanes=("telemetry",) * 3) as here:
-        await here.until(lambda: _waits(here))
+        await here.until(lambda: here.chance.asked > 0)
         here.spool._logs["telemetry"].roll(0)
         here.put("telemetry")
         assert here.spool._logs["telemetry"].drop_before(4)[0] == 3
         here.uplink.wake()
         await here.until(lambda: ("telemetry", 4) in here.cloud.committed)
-        assert here.lost == [Loss("telemetry", 1, 3, "gone")]
+        assert here.gone == [("telemetry", 1, 3)]
 
 
 async def test_an_answer_of_a_kind_from_the_future_is_passed_by(tmp_path: Path) -> None:
@@ -487,7 +526,15 @@ def test_certificates_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     settings = config.Uplink(url="https://cloud", ca_file=str(tmp_path / "none.pem"))
     spool = Spool.open(OsFiles(), tmp_path, config.Spool(), new_epoch=lambda: 1)
     with pytest.raises(ConfigurationRefused, match="ca_file"):
-        Uplink(settings, "secret", spool, lambda: Hello("g", 1, {}), Random(0))
+        Uplink(
+            settings,
+            "secret",
+            spool,
+            lambda: Hello("g", 1, {}),
+            rng=Random(0),
+            on_fork=lambda _: None,
+            on_gone=lambda *_: None,
+        )
     spool.close()
 
 
@@ -520,10 +567,10 @@ def test_the_longest_back_off_by_failure(failure: Failure, failures: int, second
         (answered(429, {"Retry-After": "7"}), ("the cloud answers 429", 7.0)),
         (answered(503, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), ("the cloud answers 503", None)),
         (answered(302, {}), (302, "the cloud answers 302")),
-        (closed(1009, None), (413, "the cloud finds a message too large")),
-        (closed(1006, None), ("the connection ended (1006)", None)),
+        (closed(WSMessage(WSMsgType.CLOSE, 1009, "")), (413, "the cloud finds a message too large")),
+        (closed(WSMessage(WSMsgType.CLOSE, 1001, "")), ("the connection ended (close 1001)", None)),
     ],
-    ids=["429", "503 with a date", "302", "1009", "1006"],
+    ids=["429", "503 with a date", "302", "1009", "1001"],
 )
 def test_what_an_answer_means(failure: Failure, expected: tuple[object, ...]) -> None:
     told = (

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from cli.broker import EmbeddedBroker
+from cli.publisher import Publisher
 from tests.faults.nursery import Nursery
-from tests.journeys.rig import WINDOWS, Site, check_whole, finished, publishing
+from tests.journeys.kept import check_whole
+from tests.journeys.site import WINDOWS, Site, finished, publishing
+from tests.waiting import until
 
 SMALL = f"""
 {WINDOWS}
@@ -29,6 +33,8 @@ Kill = tuple[str, int, str]
 
 KILLS: dict[str, list[Kill]] = {
     "the journal": [
+        ("data.mkdir", 1, "before"),
+        ("data.sync_directory", 1, "before"),
         ("journal.mkdir", 1, "before"),
         ("journal.create", 1, "after"),
         ("journal.write", 1, "half"),
@@ -54,9 +60,11 @@ KILLS: dict[str, list[Kill]] = {
         ("spool.mkdir", 1, "after"),
         ("spool.sync_directory", 1, "before"),
         ("spool.definitions.mkdir", 1, "after"),
+        ("spool.telemetry.mkdir", 1, "before"),
         ("spool.definitions.create", 1, "after"),
         ("spool.definitions.write", 1, "half"),
         ("spool.definitions.sync", 1, "before"),
+        ("spool.definitions.unlink", 1, "before"),
         ("spool.telemetry.write", 1, "half"),
         ("spool.telemetry.write", 4, "half"),
         ("spool.telemetry.truncate", 1, "before"),
@@ -65,6 +73,13 @@ KILLS: dict[str, list[Kill]] = {
         ("spool.telemetry.sync_directory", 1, "after"),
     ],
 }
+
+UNINTERESTING = {"spool.alerts.mkdir", "spool.results.mkdir", "spool.definitions.sync_directory"}
+"""Steps that the same code takes as for the lanes above."""
+
+
+AFTER_A_KILL = {"journal.truncate", "spool.telemetry.truncate", "spool.definitions.unlink"}
+"""Steps of a start that finds something torn."""
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +98,40 @@ async def test_killed_at_each_step_of(
         for point, hit, when in KILLS[what]:
             options = ("--point", point, "--hit", hit, "--when", when, "--archive", here.archive)
             async with here.gateway(victim.start, *options) as doomed:
-                assert await doomed.ended() == -9, f"{point}: {doomed.said()}"
-        async with here.gateway(victim.start, "--archive", here.archive) as survivor:
-            await survivor.recorded(2 * await finished(publisher))
-            await survivor.settled()
-            await survivor.stop()
+                assert await doomed.ended(f"death at {point} {hit}") == -9, doomed.said()
+        await survive(here, publisher, victim)
+
+
+async def test_killed_at_random(
+    tmp_path: Path, embedded_broker: EmbeddedBroker, free_port: Callable[[], int], victim: Nursery
+) -> None:
+    here = Site(tmp_path, embedded_broker.url, free_port(), SMALL)
+    await here.subscribe()
+    async with publishing(here, rate=100) as publisher:
+        for seed in range(12):
+            async with here.gateway(victim.start, "--within", 0.7, "--seed", seed, "--archive", here.archive) as doomed:
+                assert await doomed.ended() == -9, doomed.said()
+        await survive(here, publisher, victim)
+
+
+async def survive(here: Site, publisher: Publisher, victim: Nursery) -> None:
+    async with here.gateway(victim.start, "--archive", here.archive) as survivor:
+        await survivor.recorded(2 * await finished(publisher))
+        await survivor.settled()
+        await survivor.stop()
     check_whole(here, publisher)
+
+
+async def test_the_steps_named_above_are_all_there_are(
+    tmp_path: Path, embedded_broker: EmbeddedBroker, free_port: Callable[[], int], victim: Nursery
+) -> None:
+    here = Site(tmp_path, embedded_broker.url, free_port(), SMALL)
+    await here.subscribe()
+    async with publishing(here) as publisher, here.gateway(victim.start, "--list", "--archive", here.archive) as whole:
+        await until(lambda: any(here.archive.iterdir()), "a file of the journal is retired")
+        await until(lambda: publisher.sent > 200, "more is published")
+        await whole.stop()
+    passed = set(json.loads(whole.said()))
+    killed = {point for kills in KILLS.values() for point, _, _ in kills}
+    assert passed - killed - UNINTERESTING == set()
+    assert killed - passed == AFTER_A_KILL

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import Random
 from urllib.parse import urlsplit
 
@@ -12,7 +12,7 @@ import pytest
 from cli.broker import EmbeddedBroker
 from protocol.bus import Bus, Message, Presence, Subscription
 from protocol.errors import BrokerUnavailable
-from protocol.mqtt import MqttBus
+from protocol.mqtt import MqttBus, _whole
 from protocol.topics import topic
 
 DEADLINE_S = 15
@@ -114,3 +114,32 @@ async def test_subscriptions_made_while_the_broker_is_away_work_when_it_comes_ba
                 pass
             await bus.publish("bus/b", b"found")
             assert await take(subscription, 1) == [Message("bus/b", b"found")]
+
+
+@pytest.mark.parametrize("steps", range(0, 60, 4))
+async def test_a_bus_that_is_cancelled_at_any_moment_ends_and_leaves_nothing_behind(
+    embedded_broker: EmbeddedBroker, steps: int
+) -> None:
+    parts = urlsplit(embedded_broker.url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    bus = MqttBus(parts.hostname, parts.port, "brief", rng=Calm(1), presence=Presence("brief", b"on", b"off"))
+    task = asyncio.create_task(bus.run())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    async with asyncio.timeout(DEADLINE_S):
+        await asyncio.wait([task])
+    assert not bus.connected
+
+
+async def test_a_cancellation_that_meets_the_answer_is_not_swallowed() -> None:
+    async def swallowing() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(_whole(swallowing()))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()

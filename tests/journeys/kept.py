@@ -1,0 +1,169 @@
+"""What is on a gateway's disk, and what an uninterrupted gateway would have made of it.
+
+Everything is read from a copy: a process may still hold the locks.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cli.accounting import Account, Ranges, Stated, account
+from cli.publisher import Publisher
+from gateway import config
+from gateway.derive import Derive, Totals
+from gateway.journal import Checkpoints, Journal
+from gateway.records import Closed, ReadingsRecord
+from gateway.segment import OsFiles
+from gateway.spool import Spool
+from protocol import frame
+from protocol.columns import decode_windows, encode_state
+from protocol.messages import WindowRows
+from tests.journeys.site import Site
+
+Key = tuple[str, int, int, int]
+"""Series, definition, start, revision."""
+
+
+@dataclass
+class Statements:
+    """Windows as they were stated: the rest of a row, bit for bit, by its key."""
+
+    rows: dict[Key, bytes] = field(default_factory=dict)
+    stated: list[tuple[str, Stated]] = field(default_factory=list)  # with series' names
+
+    def add(self, windows: WindowRows, names: Sequence[str]) -> None:
+        """Take rows; one that is stated again must say the same."""
+        for row in zip(*windows, strict=True):
+            key = (names[row[0]], int(row[1]), int(row[2]), int(row[3]))
+            rest = b"".join(value.tobytes() for value in row[4:])
+            assert self.rows.setdefault(key, rest) == rest, f"{key} was stated twice, differently"
+            minimum, maximum = float(row[7]), float(row[8])
+            self.stated.append((key[0], Stated(key[2], key[3], int(row[4]), round(minimum), round(maximum))))
+
+    @property
+    def newest(self) -> dict[tuple[str, int, int], bytes]:
+        """Only the highest revision of each window."""
+        return {key[:3]: self.rows[key] for key in sorted(self.rows)}
+
+    def account(self, acknowledged: dict[str, Ranges]) -> Account:
+        """Balance acknowledged pairs with the windows of the counters, named {device}/n."""
+        windows: dict[str, list[Stated]] = {device: [] for device in acknowledged}
+        for name, stated in self.stated:
+            device, _, measurement = name.rpartition("/")
+            if measurement == "n":
+                windows[device].append(stated)
+        return account(acknowledged, windows)
+
+
+@dataclass
+class Replay:
+    """The journal from its first record, applied without interruption."""
+
+    derive: Derive
+    statements: Statements
+    pairs: dict[str, set[int]]  # counters recorded, by device
+    position: int = 0
+
+
+@contextmanager
+def copy_of(*directories: Path) -> Iterator[Path]:
+    """Give a directory that holds what these hold; of the same name, the last counts."""
+    target = directories[-1].with_name(directories[-1].name + ".copy")
+    try:
+        for directory in directories:
+            shutil.copytree(directory, target, dirs_exist_ok=True)
+        yield target
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
+
+
+def replay(site: Site) -> Replay:
+    """Apply all that was ever recorded to a fresh `derive`."""
+    derive = Derive(config.PipelineConfig())
+    found = Replay(derive, Statements(), {})
+    with copy_of(site.archive, site.data / "journal") as directory:
+        journal = Journal.open(OsFiles(), directory, site.config.journal, about=dict)
+        expected = 1
+        for seq, record in journal.records(1):
+            assert seq == expected, "a record is missing"
+            outputs = derive.feed(record)
+            for item in outputs.items:
+                if isinstance(item, Closed):
+                    found.statements.add(item.rows, derive.names)
+            if isinstance(record, ReadingsRecord):
+                _remember(found.pairs, derive.names, record)
+            found.position = seq
+            expected += 1
+        journal.close()
+    return found
+
+
+def _remember(pairs: dict[str, set[int]], names: list[str], record: ReadingsRecord) -> None:
+    for series, value in zip(record.readings.series.tolist(), record.readings.value.tolist(), strict=True):
+        device, _, measurement = names[series].rpartition("/")
+        if measurement == "n":
+            pairs.setdefault(device, set()).add(round(value))
+
+
+def spooled(site: Site, names: Sequence[str]) -> Statements:
+    """Give all windows in the spool's telemetry lane."""
+    found = Statements()
+    with copy_of(site.data / "spool") as directory:
+        spool = Spool.open(OsFiles(), directory, site.config.spool, new_epoch=lambda: 1)
+        for held in spool.each("telemetry"):
+            body = frame.load(held.kind, held.body)
+            found.add(decode_windows(body.columns), names)
+        spool.close()
+    return found
+
+
+def balance(totals: Totals, pending: int) -> tuple[int, int]:
+    """Give both sides of: recorded = windowed + removed + late + pending."""
+    return totals.recorded, totals.windowed + sum(totals.removed.values()) + totals.late + pending
+
+
+def last_checkpoint(site: Site) -> tuple[int, Derive]:
+    """Give the position and state that the newest checkpoint holds."""
+    with copy_of(site.data / "checkpoints") as directory:
+        found = Checkpoints(OsFiles(), directory).load()
+    assert found is not None
+    position, state = found
+    return position, Derive.restore(state["derive"])
+
+
+def check_whole(site: Site, publisher: Publisher) -> None:
+    """A gateway that has ended in order, with all windows closed, holds what an uninterrupted one would."""
+    uninterrupted = replay(site)
+    derive = uninterrupted.derive
+    stated = spooled(site, derive.names)
+    assert stated.newest == uninterrupted.statements.newest
+    assert stated.rows == uninterrupted.statements.rows
+
+    position, kept = last_checkpoint(site)
+    assert position == uninterrupted.position
+    assert encode_state(kept.snapshot()) == encode_state(derive.snapshot())
+    recorded, explained = balance(kept.totals, kept.pending)
+    assert recorded == explained
+    tally = kept.totals.tally
+    assert tally.messages == tally.decoded + sum(tally.dead.values()) + tally.redelivered
+
+    acknowledged = dict(zip(publisher.devices.names, publisher.acknowledged, strict=True))
+    everything = {device: numbers(pairs) for device, pairs in acknowledged.items()}
+    assert uninterrupted.pairs == everything
+    assert stated.account(acknowledged).missing == 0
+    assert counted(stated) == sum(map(len, everything.values()))
+
+
+def numbers(pairs: Ranges) -> set[int]:
+    """Give a set of counters number by number."""
+    return {number for first, last in pairs for number in range(first, last + 1)}
+
+
+def counted(stated: Statements) -> int:
+    """How many counters the newest revisions count, over all devices."""
+    newest = {(name, window.start): window for name, window in sorted(stated.stated, key=lambda one: one[1].revision)}
+    return sum(window.count for (name, _), window in newest.items() if name.endswith("/n"))
