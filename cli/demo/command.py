@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import SystemRandom
 
 import click
 
@@ -26,7 +27,7 @@ def demo(seconds: float | None, gateways: int, data: Path | None, *, as_json: bo
     Kill any of its processes: what they had acknowledged is counted at the end, and so is what was lost.
     """
     with _directory(data) as directory:
-        show = Show(plan.make(directory, gateways), _quiet if as_json else click.echo, seconds)
+        show = Show(plan.make(directory, gateways, SystemRandom()), _quiet if as_json else click.echo, seconds)
         try:
             result = asyncio.run(show.run())
         except asyncio.CancelledError:  # told twice to end

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 PAGE_PORT = 8480
 """Taken for the page when it is free, as `cloud run` would."""
+
+PORTS = (20_000, 32_000)
+"""Where ports are looked for: below those that Linux gives to outgoing connections. One of those could be taken while a
+killed process is away, even by a connection to itself."""
 
 DEVICES = 16
 """Devices a gateway: two for each recorded series."""
@@ -32,7 +38,6 @@ class Plan:
     directory: Path
     broker_port: int
     broker_v4_port: int
-    cloud_port: int
     gateways: tuple[Gateway, ...]
 
     @property
@@ -40,16 +45,11 @@ class Plan:
         """Where devices and gateways meet."""
         return f"mqtt://127.0.0.1:{self.broker_port}"
 
-    @property
-    def cloud_url(self) -> str:
-        """The page's address, without the slash at its end."""
-        return f"http://127.0.0.1:{self.cloud_port}"
-
     def gateway_file(self, gateway: Gateway) -> Path:
         """Where a gateway's configuration is."""
         return self.directory / f"{gateway.name}.toml"
 
-    def gateway_toml(self, gateway: Gateway) -> str:
+    def gateway_toml(self, gateway: Gateway, cloud_url: str) -> str:
         """Give a gateway's configuration. Each payload holds a reading and its counter, which become two series."""
         return f"""\
 name = "{gateway.name}"
@@ -70,7 +70,7 @@ revise_for = "3m"  # what devices send again after the broker was killed is reco
 idle = "2s"
 
 [uplink]
-url = "{self.cloud_url}"
+url = "{cloud_url}"
 token_file = {_text(self.directory / "cloud" / f"{gateway.name}.token")}
 
 [http]
@@ -81,9 +81,9 @@ listen = "127.0.0.1:{gateway.port}"
         """Give the broker's command line."""
         return ["broker", str(self.directory), str(self.broker_port), str(self.broker_v4_port)]
 
-    def cloud_command(self) -> list[str]:
-        """Give the cloud's command line."""
-        return ["cloud", "run", "--listen", f"127.0.0.1:{self.cloud_port}", "--data", str(self.directory / "cloud")]
+    def cloud_command(self, port: int) -> list[str]:
+        """Give the cloud's command line; it takes a free port instead of 0."""
+        return ["cloud", "run", "--listen", f"127.0.0.1:{port}", "--data", str(self.directory / "cloud")]
 
     def gateway_command(self, gateway: Gateway) -> list[str]:
         """Give a gateway's command line."""
@@ -96,33 +96,32 @@ listen = "127.0.0.1:{gateway.port}"
         return ["simulate", "--progress", *(str(part) for pair in (options | numbers).items() for part in pair)]
 
 
-def make(directory: Path, gateways: int) -> Plan:
+def make(directory: Path, gateways: int, rng: Random) -> Plan:
     """Plan a demonstration on free ports of the loopback."""
-    free = iter(_free_ports(gateways + 3))
+    free = free_ports(rng)
     return Plan(
         directory=directory,
         broker_port=next(free),
         broker_v4_port=next(free),
-        cloud_port=_page_port(next(free)),
         gateways=tuple(Gateway(f"gateway-{number}", next(free)) for number in range(1, gateways + 1)),
     )
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ask the system for ports that are free, all at once so that they differ."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+def free_ports(rng: Random) -> Iterator[int]:
+    """Give ports that are free now, no two the same; OSError if there are hardly any."""
+    ports = list(range(*PORTS))
+    rng.shuffle(ports)
+    yield from filter(is_free, ports)
+    raise OSError(f"no free port among {PORTS[0]} to {PORTS[1]}")
 
 
-def _page_port(otherwise: int) -> int:
+def is_free(port: int) -> bool:
+    """Tell whether nobody listens on a port of the loopback."""
     try:
-        socket.create_server(("127.0.0.1", PAGE_PORT)).close()
+        socket.create_server(("127.0.0.1", port)).close()
     except OSError:
-        return otherwise
-    return PAGE_PORT
+        return False
+    return True
 
 
 def _text(path: Path) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from cli.accounting import Account, Stated, account, declared_pairs
 from cli.demo import counts, scrape
 from cli.demo.children import Child
 from cli.demo.counts import Edge, Reports
-from cli.demo.plan import RATE, Gateway, Plan
+from cli.demo.plan import PAGE_PORT, RATE, Gateway, Plan, is_free
 from cli.demo.scrape import Unanswered
 from cloud.firstrun import describe_page
 from cloud.tokens import Tokens
@@ -49,9 +50,11 @@ class Show:
         self.edges = {gateway.name: Edge() for gateway in plan.gateways}
         self.fleet: list[dict[str, Any]] = []
         self.last = counts.sample_of(0, list(self.edges.values()), [])
+        self._usual = PAGE_PORT if is_free(PAGE_PORT) else 0
         (plan.directory / "logs").mkdir(exist_ok=True)
         self.broker = self._child("broker", plan.broker_command, on_restart=self._broker_restarted)
-        self.cloud = self._child("cloud", plan.cloud_command)
+        self.cloud_url = ""  # known once it listens
+        self.cloud = self._child("cloud", self._cloud_command, on_line=self._cloud_said)
         self.gateways = [self._gateway(gateway) for gateway in plan.gateways]
         self.devices = [self._devices(gateway) for gateway in plan.gateways]
         self.children = [self.broker, self.cloud, *self.gateways, *self.devices]
@@ -59,6 +62,17 @@ class Show:
 
     def _child(self, name: str, command: Callable[[], list[str]], **hooks: Any) -> Child:
         return Child(name, command, self.plan.directory / "logs" / f"{name}.log", self.say, **hooks)
+
+    def _cloud_command(self) -> list[str]:
+        """Ask for the usual port the first time; when somebody was quicker, for any; and for its own ever after."""
+        if self.cloud_url:
+            return self.plan.cloud_command(int(self.cloud_url.rpartition(":")[2]))
+        first, self._usual = self._usual, 0
+        return self.plan.cloud_command(first)
+
+    def _cloud_said(self, line: bytes) -> None:
+        if found := re.match(r"Page: (http://\S+?)/?\s", line.decode()):
+            self.cloud_url = found[1]
 
     def _gateway(self, gateway: Gateway) -> Child:
         return self._child(gateway.name, lambda: self.plan.gateway_command(gateway))
@@ -89,24 +103,21 @@ class Show:
 
     async def _begin(self, tasks: asyncio.TaskGroup) -> None:
         self.began = asyncio.get_running_loop().time()
-        self._write_files()
+        tokens = Tokens.open(self.plan.directory / "cloud")
         await self._up(tasks, [self.broker], self._broker_listens)
-        await self._up(tasks, [self.cloud], self._cloud_ready)
-        self.say(describe_page(f"{self.plan.cloud_url}/", os.environ, guarded=False, token_file=""))
+        await self._up(tasks, [self.cloud], self._cloud_listens)
+        self.say(describe_page(f"{self.cloud_url}/", os.environ, guarded=False, token_file=""))
+        for gateway in self.plan.gateways:
+            tokens.issue(gateway.name)
+            self.plan.gateway_file(gateway).write_text(self.plan.gateway_toml(gateway, self.cloud_url))
         await self._up(tasks, self.gateways, self._gateways_ready)
         self.since = time.time_ns() - 10**9
         self.start = asyncio.get_running_loop().time()
         await self._up(tasks, self.devices, None)
         self.say("")
         self.say(replayed())
-        self.say("Kill what you like: " + ", ".join(f"{child.name} is pid {child.pid}" for child in self.children))
+        self.say("Kill what you like: " + ", ".join(f"{child.name} is {child.pid}" for child in self.children))
         self.say("")
-
-    def _write_files(self) -> None:
-        tokens = Tokens.open(self.plan.directory / "cloud")
-        for gateway in self.plan.gateways:
-            tokens.issue(gateway.name)
-            self.plan.gateway_file(gateway).write_text(self.plan.gateway_toml(gateway))
 
     async def _up(self, tasks: asyncio.TaskGroup, children: list[Child], ready: Callable[[], Any] | None) -> None:
         for child in children:
@@ -132,8 +143,8 @@ class Show:
         writer.close()
         return True
 
-    async def _cloud_ready(self) -> bool:
-        return await scrape.ready(self.plan.cloud_url)
+    async def _cloud_listens(self) -> bool:
+        return bool(self.cloud_url)
 
     async def _gateways_ready(self) -> bool:
         ready = [scrape.ready(f"http://127.0.0.1:{gateway.port}") for gateway in self.plan.gateways]
@@ -178,7 +189,7 @@ class Show:
 
     async def _look_at_fleet(self) -> None:
         try:
-            self.fleet = await scrape.fleet(self.plan.cloud_url)
+            self.fleet = await scrape.fleet(self.cloud_url)
         except Unanswered:
             return
 
@@ -206,27 +217,29 @@ class Show:
             late = asyncio.get_running_loop().time() > end
             quiet = self.last.recorded == before and all(edge.idle for edge in self.edges.values())
             if quiet or late:
-                balance, latencies = await self._balance(stopped)
-                if balance.closed or late:
-                    return balance, latencies
+                try:
+                    balance, latencies = await self._balance(stopped)
+                except Unanswered as error:
+                    if late:
+                        raise FieldgateError(f"the cloud cannot be asked what it has: {error}") from None
+                else:
+                    if balance.closed or late:
+                        return balance, latencies
             await asyncio.sleep(ASK_S)
 
     async def _balance(self, stopped: int) -> tuple[Account, list[float]]:
         pairs = {f"{name}/{device}": known for name, one in self.reports.items() for device, known in one.pairs.items()}
         windows: dict[str, list[Stated]] = {}
         latencies: list[float] = []
-        try:
-            for name in self.reports:
-                await self._read(name, windows, latencies, stopped)
-        except Unanswered as error:
-            self.say(f"the cloud does not answer: {error}")
+        for name in self.reports:
+            await self._read(name, windows, latencies, stopped)
         declared = sum(declared_pairs(edge.dropped) for edge in self.edges.values())
         published = sum(one.count("published") for one in self.reports.values())
         return account(pairs, windows, published=published, declared=declared), latencies
 
     async def _read(self, name: str, into: dict[str, list[Stated]], latencies: list[float], stopped: int) -> None:
-        for device, number in (await scrape.counters(self.plan.cloud_url, name)).items():
-            async for page in scrape.windows(self.plan.cloud_url, number, self.since):
+        for device, number in (await scrape.counters(self.cloud_url, name)).items():
+            async for page in scrape.windows(self.cloud_url, number, self.since):
                 into.setdefault(f"{name}/{device}", []).extend(counts.stated(page))
                 latencies += counts.latencies_ms(page, stopped)
 

@@ -62,9 +62,10 @@ KILLS: dict[str, list[Kill]] = {
         ("spool.definitions.mkdir", 1, "after"),
         ("spool.telemetry.mkdir", 1, "before"),
         ("spool.definitions.create", 1, "after"),
-        ("spool.definitions.write", 1, "half"),
-        ("spool.definitions.sync", 1, "before"),
         ("spool.definitions.unlink", 1, "before"),
+        ("spool.definitions.write", 1, "half"),
+        ("spool.definitions.truncate", 1, "after"),
+        ("spool.definitions.sync", 1, "before"),
         ("spool.telemetry.write", 1, "half"),
         ("spool.telemetry.write", 4, "half"),
         ("spool.telemetry.truncate", 1, "before"),
@@ -78,7 +79,7 @@ UNINTERESTING = {"spool.alerts.mkdir", "spool.results.mkdir", "spool.definitions
 """Steps that the same code takes as for the lanes above."""
 
 
-AFTER_A_KILL = {"journal.truncate", "spool.telemetry.truncate", "spool.definitions.unlink"}
+AFTER_A_KILL = {"journal.truncate", "spool.telemetry.truncate", "spool.definitions.truncate", "spool.definitions.unlink"}
 """Steps of a start that finds something torn."""
 
 
