@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +28,8 @@ def gateway() -> None:
 def run(config_file: Path) -> None:
     """Run a gateway until it is told to stop."""
     settings = load(config_file)
+
+    import asyncio  # noqa: PLC0415 - loaded when needed: `check` does without
 
     from cli.watch import watch  # noqa: PLC0415 - loaded when needed
     from gateway import pipeline  # noqa: PLC0415 - the same

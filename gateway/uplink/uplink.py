@@ -13,7 +13,8 @@
 Rules:
 
 1. Nothing of this stops the gateway: `run` ends by cancellation only, and then the connection is closed.
-2. The back-off begins anew once a connection has brought a receipt; `wake` cuts it short when the link is back.
+2. The back-off begins anew once a connection has brought a receipt. While the cloud is out of reach its port is tried
+   every PROBE_S: when that answers, the link is back and the back-off is cut short. `wake` does the same.
 3. Memory is one message of MESSAGE_BYTES and one frame; what is in flight is in the spool.
 """
 
@@ -24,12 +25,15 @@ import logging
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 from typing import Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from aiohttp import (
     ClientError,
     ClientSession,
+    ClientSSLError,
     ClientWebSocketResponse,
     ClientWSTimeout,
     WSMsgType,
@@ -50,6 +54,8 @@ PATH = "/v1/uplink"
 CONNECT_WITHIN_S = 15.0
 WELCOME_WITHIN_S = 15.0
 CLOSE_WITHIN_S = 2.0
+PROBE_S = 1.0
+PORTS = {"http": 80, "https": 443}
 HEARTBEAT_S = 20.0
 MESSAGE_BYTES = 64 << 10
 MAX_ANSWER = 128 << 10
@@ -103,6 +109,7 @@ class Uplink:
         self._token, self._spool, self._hello, self._rng = token, spool, hello, rng
         self._on_fork, self._on_gone, self._on_state = on_fork, on_gone, on_state
         self._tls = _tls(settings.ca_file)
+        self._away = False  # nobody answered at the cloud's address
         self._wanted = asyncio.Event()
         self._woken = asyncio.Event()
 
@@ -129,18 +136,26 @@ class Uplink:
                 failure = await self._once(session)
                 failures = 1 if self.receipted > before else failures + 1
                 seconds, patient = back_off(failure, failures, self._rng)
-                await self._wait(seconds, patient=patient)
+                if patient:
+                    await asyncio.sleep(seconds)
+                else:
+                    await self._wait(seconds)
 
-    async def _wait(self, seconds: float, *, patient: bool) -> None:
-        if patient:
-            await asyncio.sleep(seconds)
-            return
-        try:
+    async def _wait(self, seconds: float) -> None:
+        """Wait until the time is up, `wake` is called, or a cloud that was out of reach answers."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._woken.wait()
-        except TimeoutError:
-            return
+                while not await self._is_woken(PROBE_S):
+                    if self._away and await _answers(self.url):
+                        break
         self._woken.clear()
+
+    async def _is_woken(self, within_s: float) -> bool:
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._woken.wait()
+        except TimeoutError:
+            return False
 
     # One connection.
 
@@ -165,6 +180,7 @@ class Uplink:
         return failure
 
     async def _connect(self, session: ClientSession) -> ClientWebSocketResponse:
+        self._away = False
         try:
             async with asyncio.timeout(CONNECT_WITHIN_S):
                 return await session.ws_connect(
@@ -178,6 +194,7 @@ class Uplink:
         except WSServerHandshakeError as error:
             raise answered(error.status, error.headers or {}) from error
         except (ClientError, OSError) as error:  # TimeoutError is an OSError
+            self._away = not isinstance(error, ClientSSLError)
             raise CloudUnavailable(f"{self.url}: {error or type(error).__name__}") from error
 
     async def _speak(self, socket: ClientWebSocketResponse) -> Failure:
@@ -319,3 +336,16 @@ def _tls(ca_file: str) -> ssl.SSLContext | bool:
 def _first(group: BaseExceptionGroup[E]) -> E:
     first = group.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+async def _answers(url: str) -> bool:
+    """Tell whether somebody takes connections at the address."""
+    address = urlsplit(url)
+    try:
+        _, writer = await asyncio.open_connection(address.hostname, address.port or PORTS[address.scheme])
+    except OSError:
+        return False
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+    return True

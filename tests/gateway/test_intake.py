@@ -57,12 +57,14 @@ class Calm(Random):
 class Listener:
     """An Intake, what arrived through it, and what it said of itself."""
 
-    def __init__(self, broker: Broker, subscriptions: Sequence[tuple[str, int]], password: bytes | None) -> None:
+    def __init__(
+        self, broker: Broker, subscriptions: Sequence[tuple[str, int]], password: bytes | None, client_id: str
+    ) -> None:
         self.batches: asyncio.Queue[Arrivals] = asyncio.Queue()
         self.states: asyncio.Queue[tuple[bool, str]] = asyncio.Queue()
         self.intake = Intake(
             broker,
-            "gateway-1",
+            client_id,
             subscriptions,
             password,
             self.batches.put_nowait,
@@ -94,9 +96,10 @@ async def listening(
     subscriptions: Sequence[tuple[str, int]] = (("s/+/+", 1),),
     *,
     password: bytes | None = None,
+    client_id: str = "gateway-1",
     **settings: Any,
 ) -> AsyncIterator[Listener]:
-    listener = Listener(Broker(url=url, **settings), subscriptions, password)
+    listener = Listener(Broker(url=url, **settings), subscriptions, password, client_id)
     task = asyncio.create_task(listener.intake.run(), name="intake")
     try:
         yield listener
@@ -409,7 +412,7 @@ async def test_cancelling_says_goodbye_and_keeps_the_session(fake_broker: FakeBr
 async def test_an_intake_cancelled_at_any_moment_ends_and_leaves_nothing_behind(
     embedded_broker: EmbeddedBroker, steps: int
 ) -> None:
-    async with listening(embedded_broker.url) as listener:
+    async with listening(embedded_broker.url, client_id="brief") as listener:
         for _ in range(steps):
             await asyncio.sleep(0)
     assert not listener.intake.connected
@@ -515,6 +518,8 @@ async def test_mosquitto_redelivers_what_was_not_acknowledged_when_the_connectio
 ) -> None:
     url = mosquitto()
     async with listening(url, [("s/+/m", 1)]) as listener:
+        listener.intake.publish("s/0/m", b"ours")
+        assert await listener.messages(1) == [("s/0/m", b"ours")]  # so the broker has our subscription
         await _publish_at_least_once(url, "s/1/m", b"kept")
         first = await listener.arrivals()
         assert (first.payloads, first.duplicate) == ([b"kept"], None)

@@ -289,15 +289,19 @@ async def test_a_busy_cloud_is_left_alone_as_long_as_it_says(tmp_path: Path) -> 
         assert [why for connected, why in here.states if not connected] == ["the cloud answers 429"] * 2
 
 
-async def test_a_cloud_that_is_away_at_start_is_found_later(tmp_path: Path) -> None:
+@pytest.mark.parametrize("slow", [False, True], ids=["by the next attempt", "by the probe that cuts a back-off short"])
+async def test_a_cloud_that_is_away_at_start_is_found_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, slow: bool
+) -> None:
+    monkeypatch.setattr(uplink, "PROBE_S", 0.01)
     cloud = Cloud(Session.serve)
     await cloud.server.start_server()
     port = cloud.server.port
-    here = World(tmp_path, cloud)
+    here = World(tmp_path, cloud, slow=slow)
     await cloud.server.close()
     here.put("alerts")
     task = asyncio.create_task(here.uplink.run())
-    await here.until(lambda: len(here.states) > 2)
+    await here.until(lambda: len(here.states) > (0 if slow else 2))
     assert not any(connected for connected, _ in here.states)
     again = Cloud(Session.serve)
     again.changed = here.changed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ size = "200ms"
 [time]
 idle = "500ms"
 """
+
+VALUES = [20.25 + 0.5 * step for step in range(97)]
 
 Metrics = dict[str, float]
 
@@ -159,10 +161,11 @@ def repeated(seen: Metrics) -> float:
 
 
 @asynccontextmanager
-async def publishing(site: Site, *, devices: int = 4, rate: float = 50) -> AsyncIterator[Publisher]:
+async def publishing(
+    site: Site, *, devices: int = 4, rate: float = 50, table: Sequence[float] = VALUES
+) -> AsyncIterator[Publisher]:
     """Publish with QoS 1 while the block runs."""
     start, began = time.time_ns(), time.monotonic_ns()
-    table = [20.25 + 0.5 * step for step in range(97)]
     publisher = Publisher(
         config.Broker(url=site.broker),
         Devices(devices, rate, {"heat": table}, topic=site.topic, start=start),

@@ -79,7 +79,12 @@ UNINTERESTING = {"spool.alerts.mkdir", "spool.results.mkdir", "spool.definitions
 """Steps that the same code takes as for the lanes above."""
 
 
-AFTER_A_KILL = {"journal.truncate", "spool.telemetry.truncate", "spool.definitions.truncate", "spool.definitions.unlink"}
+AFTER_A_KILL = {
+    "journal.truncate",
+    "spool.telemetry.truncate",
+    "spool.definitions.truncate",
+    "spool.definitions.unlink",
+}
 """Steps of a start that finds something torn."""
 
 
