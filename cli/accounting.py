@@ -140,6 +140,11 @@ NOT_A_LOSS = frozenset({"duplicate"})
 """Reasons of `fieldgate_readings_dropped_total` that remove a reading which is there already."""
 
 
+def dropped_readings(dropped: Mapping[str, float]) -> int:
+    """Add up a gateway's dropped readings over the reasons that cost one."""
+    return int(sum(number for reason, number in dropped.items() if reason not in NOT_A_LOSS))
+
+
 def declared_pairs(dropped: Mapping[str, float]) -> int:
     """Turn a gateway's dropped readings by reason into pairs: each has two readings, its value and its counter."""
-    return int(sum(number for reason, number in dropped.items() if reason not in NOT_A_LOSS)) // 2
+    return dropped_readings(dropped) // 2

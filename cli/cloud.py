@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -34,7 +33,9 @@ def run(config_file: Path | None, listen: str | None, data: Path | None) -> None
     """Run the cloud until it is told to stop. The first start makes its keys and tokens."""
     settings = load(config_file, listen=listen, data=data)
 
-    from cloud import app  # noqa: PLC0415 - loaded when needed
+    import asyncio  # noqa: PLC0415 - loaded when needed: `check` is quick
+
+    from cloud import app  # noqa: PLC0415 - the same
 
     log_to_stderr()
     asyncio.run(app.run(settings, on_ready=lambda ready: click.echo(ready.text)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from cli.terminal import log_to_stderr, read_text
 from gateway import config
 
 if TYPE_CHECKING:
+    import asyncio
+
     from gateway.pipeline import Pipeline
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -38,7 +41,7 @@ def run(config_file: Path) -> None:
     watching: list[asyncio.Task[None]] = []
 
     def ready(running: Pipeline) -> None:
-        watching.append(asyncio.create_task(watch(running), name="watch"))
+        watching.append(asyncio.create_task(watch(running, partial(click.echo, err=True)), name="watch"))
 
     asyncio.run(pipeline.run(settings, on_ready=ready))
 

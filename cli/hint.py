@@ -21,10 +21,10 @@ REMEDIES = {
 }
 
 
-def hint(heard: Iterable[str], refused: Mapping[str, int], seconds: int = 10) -> str:
+def hint(heard: Iterable[str], refused: Mapping[str, int], seconds: float = 10) -> str:
     """Explain in a few lines why nothing was recorded for so long, ending with a `topic =` line that would match."""
     topics = sorted({topic for topic in heard if not _own(topic)})
-    lines = [f"Nothing has been recorded for {seconds} s."]
+    lines = [f"Nothing has been recorded for {seconds:g} s."]
     if topics:
         lines += [f"Topics heard ({len(topics)}):", *_listed(topics)]
     if reasons := sorted(((-number, cause) for cause, number in refused.items() if number))[:SHOWN]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -22,5 +21,7 @@ def read_text(path: Path) -> str:
 
 def log_to_stderr() -> None:
     """Log to standard error: without times under systemd, which adds its own."""
+    import logging  # noqa: PLC0415 - only a command that runs on has a log
+
     stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=f"{stamp}%(levelname)s %(name)s: %(message)s")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-
-import click
+from collections.abc import Callable
 
 from cli.hint import hint
 from cli.listen import topics_heard
@@ -16,17 +15,17 @@ SILENCE_S = 10
 """How long nothing must have been recorded before it is said."""
 
 
-async def watch(pipeline: Pipeline) -> None:
-    """Print a hint whenever nothing has been recorded for SILENCE_S, once per silence; for ever."""
+async def watch(pipeline: Pipeline, say: Callable[[str], None], silence_s: float = SILENCE_S) -> None:
+    """Say a hint whenever nothing has been recorded for so long, once per silence; for ever."""
     told = False
     recorded, refused = _recorded(pipeline), _refused(pipeline)
     while True:
-        await asyncio.sleep(SILENCE_S)
+        await asyncio.sleep(silence_s)
         if _recorded(pipeline) != recorded:
             told = False
         elif not told and pipeline.intake is not None and pipeline.intake.connected:
             news = {cause: number - refused.get(cause, 0) for cause, number in _refused(pipeline).items()}
-            click.echo(hint(await _heard(pipeline), news, SILENCE_S), err=True)
+            say(hint(await _heard(pipeline), news, silence_s))
             told = True
         recorded, refused = _recorded(pipeline), _refused(pipeline)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,23 +107,26 @@ class Live:
         self._viewers.add(viewer)
         try:
             await response.prepare(request)
-            viewer.put(self._fleet_event())
+            due = 0.0
             while not self._closing:
-                await response.write(viewer.take() or self._fleet_event())
-                await self._wait(viewer)
+                now = asyncio.get_running_loop().time()
+                if now >= due:
+                    viewer.put(self._fleet_event())
+                    due = now + FLEET_S
+                if waiting := viewer.take():
+                    await response.write(waiting)
+                await self._wait(viewer, due)
         except ConnectionError:
             pass  # the page was closed
         finally:
             self._viewers.discard(viewer)
         return response
 
-    async def _wait(self, viewer: Viewer) -> None:
-        """Until there is something to show, or a second has passed."""
-        try:
-            async with asyncio.timeout(FLEET_S):
+    async def _wait(self, viewer: Viewer, due: float) -> None:
+        """Until there is something to show, or it is time to show the fleet."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(due):
                 await viewer.wanted.wait()
-        except TimeoutError:
-            viewer.put(self._fleet_event())
 
     def _fleet_event(self) -> bytes:
         return _event("fleet", {"gateways": self.fleet.views()})

@@ -54,6 +54,7 @@ class Page:
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._session: dict[str, str] = {}
+        self._loading: set[str] = set()
         self.complaints: list[str] = []
 
     async def open(self, url: str, *, width: int = 1280, scheme: str = "light") -> None:
@@ -105,6 +106,13 @@ class Page:
             self.complaints.append(f"{about['entry']['text']} {about['entry'].get('url', '')}")
         elif event == "Runtime.consoleAPICalled" and about["type"] in ("error", "warning", "assert"):
             self.complaints.append(str(about["args"]))
+        elif event == "Network.requestWillBeSent" and about.get("type") != "EventSource":
+            before = (
+                set() if about.get("type") == "Document" else self._loading
+            )  # a new page ends what the old one asked
+            self._loading = before | {about["requestId"]}
+        elif event in ("Network.loadingFinished", "Network.loadingFailed"):
+            self._loading.discard(about["requestId"])
 
     async def attach(self) -> str:
         """Make the context and its page, and begin to watch; the context's name."""
@@ -112,13 +120,14 @@ class Page:
         made = await self.call("Target.createTarget", url="about:blank", browserContextId=context)
         attached = await self.call("Target.attachToTarget", targetId=made["targetId"], flatten=True)
         self._session = {"sessionId": attached["sessionId"]}
-        for domain in ("Page", "Runtime", "Log"):
+        for domain in ("Page", "Runtime", "Log", "Network"):
             await self.call(f"{domain}.enable")
         await self.call("Page.addScriptToEvaluateOnNewDocument", source=WATCH)
         return str(context)
 
     async def detach(self, context: str) -> None:
-        """Throw the context away."""
+        """Throw the context away, once it has what it asked for: a server's half-sent file is no test's business."""
+        await until(lambda: not self._loading, "the page has all it asked for")
         self._session = {}
         await self.call("Target.disposeBrowserContext", browserContextId=context)
 

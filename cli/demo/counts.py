@@ -101,9 +101,11 @@ class Sample:
     lag_s: float | None
     online: int
     gateways: int
+    queued: int = 0  # frames that wait in the gateways
+    away: bool = False  # the cloud did not answer: what is said of it is old
 
 
-def sample_of(at: float, edges: Sequence[Edge], fleet: Sequence[Mapping[str, Any]]) -> Sample:
+def sample_of(at: float, edges: Sequence[Edge], fleet: Sequence[Mapping[str, Any]], *, away: bool = False) -> Sample:
     """Add gateways and fleet up."""
     lags = [one["lag_s"] for one in fleet if one["lag_s"] is not None]
     return Sample(
@@ -114,6 +116,8 @@ def sample_of(at: float, edges: Sequence[Edge], fleet: Sequence[Mapping[str, Any
         lag_s=max(lags, default=None),
         online=sum(one["online"] for one in fleet),
         gateways=len(edges),
+        queued=sum(edge.queued for edge in edges),
+        away=away,
     )
 
 
@@ -122,10 +126,12 @@ def line(before: Sample, now: Sample) -> str:
     passed = max(now.at - before.at, 1e-3)
     each = f"{now.bytes_up / now.recorded:.2f}" if now.recorded else "-"
     lag = "-" if now.lag_s is None else f"{now.lag_s:.1f} s"
+    cloud = "the cloud does not answer" if now.away else f"{now.online} of {now.gateways} gateways online"
+    waiting = f", {now.queued} frames wait" if now.queued else ""
     return (
         f"{now.at:5.0f} s  {max(0, now.recorded - before.recorded) / passed:6,.0f} readings/s"
         f"  {now.windows:8,} windows  {each:>5} bytes up per reading  lag {lag}"
-        f"  {now.online} of {now.gateways} gateways online"
+        f"  {cloud}{waiting}"
     )
 
 
@@ -178,5 +184,21 @@ def result(
         "gateways": last.gateways,
         "restarts": {name: number for name, number in restarts.items() if number},
         "seconds": round(seconds, 1),
+        "queued": last.queued,
         "lost": balance.lost,
     }
+
+
+def summary(balance: Account, result: dict[str, Any]) -> list[str]:
+    """Say in a few lines how it ended."""
+    latency, frames = result["latency_ms"], result["frames"]
+    each = result["bytes_up"] / max(result["recorded"], 1)
+    return [
+        f"published {balance.published:,}, acknowledged {balance.acknowledged:,}, lost {balance.lost:,}",
+        f"in the cloud {balance.accounted:,}, declared as dropped {balance.declared:,}",
+        f"{result['windows_stored']:,} windows of {result['recorded']:,} readings",
+        f"{frames['sent']:,} frames, {frames['duplicate']:,} duplicate, {frames['quarantined']:,} quarantined",
+        f"{result['bytes_json']:,} bytes of JSON became {result['bytes_up']:,} bytes up, {each:.2f} a reading",
+        f"from a window's end to its commit: p50 {latency['p50']} ms, p99 {latency['p99']} ms",
+        *(f"lost: {number:,} of {device}" for device, number in sorted(balance.by_device.items())[:5]),
+    ]

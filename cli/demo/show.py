@@ -1,8 +1,8 @@
 """One demonstration, from the first process to the last.
 
 Order of the beginning: broker, cloud, gateways, and devices when every gateway has subscribed. Order of the end:
-devices publish nothing new and wait for their acknowledgements; what is under way arrives, or DRAIN_S pass; gateways,
-cloud and broker end.
+devices publish nothing new and wait for their acknowledgements; what is under way arrives; gateways, cloud and broker
+end.
 
 A broker that is killed takes its queue with it, and what it had acknowledged: once the gateways have subscribed again,
 the devices send their last minute again, as devices with a memory do. Gateways know repeats by series and event time.
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from cli import series
-from cli.accounting import Account, Stated, account, declared_pairs
+from cli.accounting import Account, Stated, account, declared_pairs, dropped_readings
 from cli.demo import counts, scrape
 from cli.demo.children import Child
 from cli.demo.counts import Edge, Reports
@@ -36,6 +36,11 @@ START_S = 60.0
 """Seconds for a process to become ready: a Raspberry Pi with a slow card takes ten."""
 
 DRAIN_S = 10.0
+"""Seconds until what is neither under way nor in the cloud counts as lost."""
+
+QUEUED_S = 90.0
+"""Seconds for what gateways still hold: after many failures they wait up to a minute before they try again."""
+
 ASK_S = 0.2
 
 
@@ -51,17 +56,18 @@ class Show:
         self.fleet: list[dict[str, Any]] = []
         self.last = counts.sample_of(0, list(self.edges.values()), [])
         self._usual = PAGE_PORT if is_free(PAGE_PORT) else 0
-        (plan.directory / "logs").mkdir(exist_ok=True)
+        self._logs = plan.directory / "logs"
+        self._logs.mkdir(exist_ok=True)
         self.broker = self._child("broker", plan.broker_command, on_restart=self._broker_restarted)
         self.cloud_url = ""  # known once it listens
         self.cloud = self._child("cloud", self._cloud_command, on_line=self._cloud_said)
         self.gateways = [self._gateway(gateway) for gateway in plan.gateways]
         self.devices = [self._devices(gateway) for gateway in plan.gateways]
         self.children = [self.broker, self.cloud, *self.gateways, *self.devices]
-        self._tasks: asyncio.TaskGroup | None = None
+        self.to_send_again = False
 
     def _child(self, name: str, command: Callable[[], list[str]], **hooks: Any) -> Child:
-        return Child(name, command, self.plan.directory / "logs" / f"{name}.log", self.say, **hooks)
+        return Child(name, command, self._logs / f"{name}.log", self.say, **hooks)
 
     def _cloud_command(self) -> list[str]:
         """Ask for the usual port the first time; when somebody was quicker, for any; and for its own ever after."""
@@ -88,8 +94,8 @@ class Show:
         """Show everything until the time is over, or somebody says so; give the result."""
         stop = _stop_signal()
         try:
-            async with asyncio.TaskGroup() as self._tasks:
-                await self._begin(self._tasks)
+            async with asyncio.TaskGroup() as tasks:
+                await self._begin(tasks)
                 await self._lines(stop)
                 return await self._end()
         except ExceptionGroup as group:
@@ -124,7 +130,7 @@ class Show:
             await child.start()
             tasks.create_task(child.keep(), name=child.name)
         if ready is not None and not await self._become(ready, START_S):
-            raise FieldgateError(f"{children[0].name} does not become ready; see {self.plan.directory / 'logs'}")
+            raise FieldgateError(f"{children[0].name} does not become ready; see {self._logs}")
 
     async def _become(self, holds: Callable[[], Any], seconds: float) -> bool:
         """Ask again and again until it holds; False when the time is over."""
@@ -151,14 +157,16 @@ class Show:
         return all(await asyncio.gather(*ready))
 
     def _broker_restarted(self) -> None:
-        if self._tasks is not None:
-            self._tasks.create_task(self._send_again(), name="send again")
+        self.to_send_again = True
 
-    async def _send_again(self) -> None:
-        if await self._become(self._gateways_ready, START_S):
+    async def _send_again(self) -> bool:
+        """After the broker was killed, once the gateways have subscribed: have devices repeat what died with it."""
+        if self.to_send_again and await self._gateways_ready():
+            self.to_send_again = False
             self.say("the broker's queue died with it: devices send their last minute again, gateways know repeats")
             for child in self.devices:
                 child.signal(signal.SIGUSR1)
+        return not self.to_send_again
 
     async def _lines(self, stop: asyncio.Event) -> None:
         """Say a line a second until the end."""
@@ -173,13 +181,14 @@ class Show:
                 before = self.last
                 await self._look()
                 self.say(counts.line(before, self.last))
+                await self._send_again()
 
     async def _look(self) -> None:
         """Ask everybody; who does not answer keeps what was last known."""
         asked = [self._look_at(gateway) for gateway in self.plan.gateways]
         await asyncio.gather(*asked, self._look_at_fleet())
         at = asyncio.get_running_loop().time() - self.start
-        self.last = counts.sample_of(at, list(self.edges.values()), self.fleet)
+        self.last = counts.sample_of(at, list(self.edges.values()), self.fleet, away=self.cloud_away)
 
     async def _look_at(self, gateway: Gateway) -> None:
         try:
@@ -189,50 +198,55 @@ class Show:
 
     async def _look_at_fleet(self) -> None:
         try:
-            self.fleet = await scrape.fleet(self.cloud_url)
+            self.fleet, self.cloud_away = await scrape.fleet(self.cloud_url), False
         except Unanswered:
-            return
+            self.cloud_away = True
 
     async def _end(self) -> dict[str, Any]:
         stopped = time.time_ns()
         seconds = asyncio.get_running_loop().time() - self.start
         self.say("")
         self.say("Ending: devices first, then what is under way.")
+        if not await self._send_again():
+            self.say("Waiting for the gateways to find the broker again, so that devices can repeat what died with it.")
+            await self._become(self._send_again, QUEUED_S)
         await _stop(self.devices)
         balance, latencies = await self._drain(stopped)
         await _stop(self.gateways)
         await _stop([self.cloud])
         await _stop([self.broker])
+        if self.cloud_away:
+            raise FieldgateError(f"the cloud does not answer, so nobody knows what it has; see {self._logs}")
         result = self._result(balance, latencies, seconds)
-        for line in summary(balance, result):
+        for line in counts.summary(balance, result):
             self.say(line)
         return result
 
     async def _drain(self, stopped: int) -> tuple[Account, list[float]]:
-        """Wait until everything acknowledged is accounted for, DRAIN_S at most; give the balance."""
-        end = asyncio.get_running_loop().time() + DRAIN_S
+        """Wait until everything acknowledged is accounted for, or nothing more is under way; give the balance."""
+        clock = asyncio.get_running_loop().time
+        quiet_since, end = clock(), clock() + QUEUED_S
         while True:
             before = self.last.recorded
             await self._look()
-            late = asyncio.get_running_loop().time() > end
-            quiet = self.last.recorded == before and all(edge.idle for edge in self.edges.values())
-            if quiet or late:
-                try:
-                    balance, latencies = await self._balance(stopped)
-                except Unanswered as error:
-                    if late:
-                        raise FieldgateError(f"the cloud cannot be asked what it has: {error}") from None
-                else:
-                    if balance.closed or late:
-                        return balance, latencies
+            if self.last.recorded != before or not all(edge.idle for edge in self.edges.values()):
+                quiet_since = clock()
+            late = clock() > min(quiet_since + DRAIN_S, end)
+            if late or quiet_since + ASK_S < clock():
+                balance, latencies = await self._balance(stopped)
+                if balance.closed or late:
+                    return balance, latencies
             await asyncio.sleep(ASK_S)
 
     async def _balance(self, stopped: int) -> tuple[Account, list[float]]:
         pairs = {f"{name}/{device}": known for name, one in self.reports.items() for device, known in one.pairs.items()}
         windows: dict[str, list[Stated]] = {}
         latencies: list[float] = []
-        for name in self.reports:
-            await self._read(name, windows, latencies, stopped)
+        try:
+            for name in self.reports:
+                await self._read(name, windows, latencies, stopped)
+        except Unanswered:
+            self.cloud_away = True
         declared = sum(declared_pairs(edge.dropped) for edge in self.edges.values())
         published = sum(one.count("published") for one in self.reports.values())
         return account(pairs, windows, published=published, declared=declared), latencies
@@ -250,7 +264,7 @@ class Show:
         return counts.result(
             balance,
             self.last,
-            dropped=sum(int(sum(edge.dropped.values())) for edge in self.edges.values()),
+            dropped=sum(dropped_readings(edge.dropped) for edge in self.edges.values()),
             frames=frames,
             bytes_json=sum(one.count("bytes_json") for one in self.reports.values()),
             latencies=latencies,
@@ -300,18 +314,3 @@ def replayed(path: Path = series.NAB) -> str:
         f"Devices replay {len(found)} recorded series (Numenta Anomaly Benchmark) with today's times, {RATE} readings"
         f" a second:\n{steps[0] * RATE:,.0f} to {steps[-1] * RATE:,.0f} times as fast as they were recorded."
     )
-
-
-def summary(balance: Account, result: dict[str, Any]) -> list[str]:
-    """Say in a few lines how it ended."""
-    latency, frames = result["latency_ms"], result["frames"]
-    each = result["bytes_up"] / max(result["recorded"], 1)
-    return [
-        f"published {balance.published:,}, acknowledged {balance.acknowledged:,}, lost {balance.lost:,}",
-        f"in the cloud {balance.accounted:,}, declared as dropped {balance.declared:,}",
-        f"{result['windows_stored']:,} windows of {result['recorded']:,} readings",
-        f"{frames['sent']:,} frames, {frames['duplicate']:,} duplicate, {frames['quarantined']:,} quarantined",
-        f"{result['bytes_json']:,} bytes of JSON became {result['bytes_up']:,} bytes up, {each:.2f} a reading",
-        f"from a window's end to its commit: p50 {latency['p50']} ms, p99 {latency['p99']} ms",
-        *(f"lost: {number:,} of {device}" for device, number in sorted(balance.by_device.items())[:5]),
-    ]

@@ -36,6 +36,7 @@ const state = {
 };
 const points = new Map(); // series id to Points
 const charts = new Map(); // series id to Chart, of those on the page
+const whole = new Set(); // series ids whose points reach back over all that is shown: what is live alone does not
 
 // What is drawn
 
@@ -69,7 +70,8 @@ function App() {
 }
 
 function hint() {
-  return state.series.length ? "Choose series to see their charts." : "No series yet. They appear with the first readings.";
+  if (!state.series.length) return "No series yet: they come with the first readings.";
+  return "Choose series to see their charts.";
 }
 
 function Range() {
@@ -100,7 +102,8 @@ class Card extends Component {
       <article class="card">
         <div class="head">
           <h3><span class="gateway">${series.gateway}</span> <span class="name">${series.name}</span></h3>
-          <button type="button" aria-label=${`Remove the chart of ${series.name}`} onClick=${() => toggle(series.id)}>×</button>
+          <button type="button" aria-label=${`Remove the chart of ${series.name}`}
+            onClick=${() => toggle(series.id)}>×</button>
         </div>
         <dl class="now">
           <div class="mean"><dt>Mean</dt><dd>${value(row?.mean)}</dd></div>
@@ -135,7 +138,7 @@ function toggle(id) {
 function range(minutes) {
   const wider = minutes > state.minutes;
   state.minutes = minutes;
-  if (wider) points.clear();
+  if (wider) forget([...points.keys()]);
   keep();
   show();
   if (wider) state.chosen.forEach(catchUp);
@@ -143,10 +146,17 @@ function range(minutes) {
 
 function choose(ids) {
   state.chosen = ids.slice(0, MOST_CHARTS);
-  for (const id of points.keys()) if (!state.chosen.includes(id)) points.delete(id);
+  forget([...points.keys()].filter((id) => !state.chosen.includes(id)));
   keep();
   live.follow(state.chosen);
   show();
+}
+
+function forget(ids) {
+  for (const id of ids) {
+    points.delete(id);
+    whole.delete(id);
+  }
 }
 
 function chosen() {
@@ -241,15 +251,16 @@ async function loadLedger() {
   state.ledger = await feed.ledger();
 }
 
-/** Read what the live stream could not bring: everything shown, or since shortly before the newest known. */
+/** Read what the live stream could not bring: all that is shown, or since shortly before the newest known. */
 async function catchUp(id) {
-  const known = (points.get(id)?.newest ?? 0) / 1e6 - OVERLAP;
-  const from = Math.max(known, feed.now() - state.minutes * 60_000);
-  for await (const rows of feed.windows(id, from)) {
+  const begin = feed.now() - state.minutes * 60_000;
+  const known = whole.has(id) ? points.get(id).newest / 1e6 - OVERLAP : 0;
+  for await (const rows of feed.windows(id, Math.max(begin, known))) {
     if (!state.chosen.includes(id)) return;
     take(id, rows);
     show();
   }
+  whole.add(id);
 }
 
 // What keeps it going

@@ -35,7 +35,9 @@ async function refusal(path, answer) {
 
 export const gateways = async () => (await get("v1/gateways")).gateways;
 
-/** All series, in the order of their ids. */
+const order = (one, other) => (one < other ? -1 : Number(one > other));
+
+/** All series, by gateway, then in the order of their ids. */
 export async function series() {
   const all = [];
   let after = {};
@@ -44,7 +46,7 @@ export async function series() {
     all.push(...answer.series);
     after = answer.next ? { after: answer.next } : null;
   }
-  return all;
+  return all.sort((one, other) => order(one.gateway, other.gateway) || one.id - other.id);
 }
 
 export const ledger = async () => (await get("v1/ledger")).ledger;

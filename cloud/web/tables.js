@@ -1,4 +1,4 @@
-// The numbers: totals, the fleet, the ledger. Roles are spelt out, because on a narrow screen rows are laid out as cards.
+// The numbers: totals, the fleet, the ledger. Roles are spelt out: on a narrow screen rows are laid out as cards.
 
 import { h } from "./vendor/preact.js";
 import htm from "./vendor/htm.js";
@@ -12,12 +12,13 @@ export function Totals({ gateways, rate }) {
   const sum = (of) => gateways.reduce((most, one) => most + (of(one) || 0), 0);
   const online = gateways.filter((one) => one.online).length;
   const readings = sum((one) => one.readings);
+  const received = sum((one) => one.bytes);
   const facts = [
     ["Gateways online", `${count(online)} / ${count(gateways.length)}`],
     ["Series", count(sum((one) => one.series))],
     ["Readings", count(readings), rate.readings > 0 && `${count(rate.readings)} a second`],
     ["Windows", count(sum((one) => one.windows)), rate.windows > 0 && `${count(rate.windows)} a second`],
-    ["Received", bytes(sum((one) => one.bytes)), readings > 0 && `${(sum((one) => one.bytes) / readings).toFixed(2)} B a reading`],
+    ["Received", bytes(received), readings > 0 && `${(received / readings).toFixed(2)} B a reading`],
   ];
   return html`<dl class="totals">${facts.map(([name, text, note]) => html`
     <div key=${name}><dt>${name}</dt><dd>${text} <small>${note || "\u00a0"}</small></dd></div>`)}</dl>`;
@@ -68,7 +69,7 @@ function Worry({ number }) {
 
 const LANES = [
   ["Lane", (one) => html`<span class="name">${one.lane}</span>`],
-  ["Complete up to", (one) => count(one.upto)],
+  ["Up to", (one) => count(one.upto)],
   ["Holes", (one) => html`<${Worry} number=${size(one.holes)} />`],
   ["Received", (one) => count(one.received)],
   ["Duplicate", (one) => count(one.duplicate)],
@@ -118,7 +119,8 @@ function Table({ caption, columns, rows, id, words = WORDS }) {
       <caption class="hidden">${caption}</caption>
       <thead role="rowgroup"><tr role="row">${columns.map(([name], i) => html`
         <th key=${name} role="columnheader" scope="col" class=${kind(i)}>${name}</th>`)}</tr></thead>
-      <tbody role="rowgroup">${rows.map((row) => html`<tr key=${id(row)} role="row">${columns.map(([name, cell], i) => html`
+      <tbody role="rowgroup">${rows.map((row) => html`
+        <tr key=${id(row)} role="row">${columns.map(([name, cell], i) => html`
         <td key=${name} role="cell" class=${kind(i)} data-label=${name}>${cell(row)}</td>`)}</tr>`)}</tbody>
     </table>`;
 }

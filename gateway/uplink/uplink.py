@@ -134,6 +134,8 @@ class Uplink:
             while True:
                 before = self.receipted
                 failure = await self._once(session)
+                if (task := asyncio.current_task()) and task.cancelling():
+                    raise asyncio.CancelledError  # a task group may swallow it when a child fails at that moment
                 failures = 1 if self.receipted > before else failures + 1
                 seconds, patient = back_off(failure, failures, self._rng)
                 if patient:

@@ -96,6 +96,11 @@ def test_a_line_at_the_beginning_has_nothing_to_divide_by() -> None:
     assert counts.line(nothing, nothing) == text
 
 
+def test_a_line_says_what_waits_and_that_the_cloud_is_away() -> None:
+    now = Sample(1.0, 0, 0, 0, None, 2, 2, queued=7, away=True)
+    assert counts.line(now, now).endswith("  the cloud does not answer, 7 frames wait")
+
+
 def test_a_gateway_that_has_just_come_back_counts_no_negative_rate() -> None:
     line = counts.line(Sample(1.0, 500, 0, 0, None, 2, 2), Sample(2.0, 0, 0, 0, None, 2, 2))
     assert "       0 readings/s" in line
@@ -156,5 +161,6 @@ def test_the_result_is_one_object_with_the_names_that_were_promised() -> None:
         "gateways": 2,
         "restarts": {"gateway-1": 2},
         "seconds": 9.0,
+        "queued": 0,
         "lost": 0,
     }

@@ -45,19 +45,19 @@ print("\\n" + json.dumps([code, sorted(sys.modules)]))
     return code, output.strip(), set(modules)
 
 
-HEAVY = {"numpy", "aiohttp", "mqtt5", "aiomqtt", "lz4", "cryptography", "iotcore", "sqlite3", "asyncio.base_events"}
+HEAVY = {"numpy", "aiohttp", "mqtt5", "aiomqtt", "lz4", "cryptography", "iotcore", "sqlite3", "asyncio"}
 
 
 def test_the_version_is_said_without_loading_anything_heavy() -> None:
     code, output, modules = in_a_process("--version")
     assert (code, output) == (0, f"fieldgate {__version__}")
-    assert not modules & (HEAVY | {"msgspec", "asyncio"})
+    assert not modules & (HEAVY | {"msgspec"})
 
 
 def test_a_gateway_is_checked_without_loading_anything_heavy(gateway_file: Path) -> None:
     code, output, modules = in_a_process("gateway", "check", str(gateway_file))
     assert (code, output.splitlines()[0]) == (0, f"{gateway_file}: good")
-    assert not modules & (HEAVY - {"asyncio.base_events"})
+    assert not modules & HEAVY
 
 
 def test_a_cloud_is_checked_without_loading_anything_heavy(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_cloud_is_checked_without_loading_anything_heavy(tmp_path: Path) -> No
     path.write_text('data = "/var/lib/fieldgate-cloud"\n')
     code, output, modules = in_a_process("cloud", "check", str(path))
     assert (code, output.splitlines()[0]) == (0, f"{path}: good")
-    assert not modules & (HEAVY - {"asyncio.base_events"})
+    assert not modules & HEAVY
 
 
 def test_help_lists_every_command_and_loads_none() -> None:

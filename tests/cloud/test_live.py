@@ -107,3 +107,18 @@ async def test_a_backlog_that_arrives_at_once_is_shown_by_its_newest_rows(served
     starts = [row["start"] // S for row in json.loads(windows.partition(b"data: ")[2])["rows"]]
     assert starts == list(range(2, MAX_ROWS + 2))
     assert skipped == b'event: skipped\ndata: {"rows":2}'
+
+
+async def test_the_fleet_is_shown_while_windows_stream_without_a_pause(
+    served: Served, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud.live.FLEET_S", 0.02)
+    socket = await served.begin(wire)
+    async with served.client.get("/v1/live?series=2") as answer:
+        fleets = windows = 0
+        async for name, _ in events(answer):
+            fleets += name == "fleet"
+            windows += name == "windows"
+            if fleets > 3 and windows > 3:
+                break
+            await socket.send(wire.frame("telemetry", Kind.WINDOWS, windows_body((1, windows, 0, 4))))

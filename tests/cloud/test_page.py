@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from cloud.app import API, create_app
 from cloud.config import parse
-from protocol.messages import Kind
+from protocol.messages import Cover, Kind, Loss, LossesBody
 from tests.browser import Page, chromium, new_page
 from tests.cloud.wire import Clock, Served, Socket, Wire, definitions, windows_body
 
@@ -31,6 +31,14 @@ INKED = """(() => {{
     if (pixels[i + 3] > 200 && pixels[i + 2] - pixels[i] > 100) inked += 1;
   return inked;
 }})()"""  # pixels of the line: much bluer than red, in both schemes, as no axis and no grid is
+
+POINT_AT_THE_LEFT = """(() => {
+  const over = document.querySelector('.charts .card .u-over');
+  const box = over.getBoundingClientRect();
+  const at = { bubbles: true, clientX: box.left + 1, clientY: box.top + 20 };
+  over.dispatchEvent(new MouseEvent('mousemove', at));
+  return true;
+})()"""
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +69,10 @@ def address(cloud: Served, path: str = "/") -> str:
 
 
 async def report(cloud: Served, wire: Wire) -> Socket:
-    """A gateway connects, defines its series and reports a minute of windows."""
+    """A gateway connects, defines its series and reports two minutes of windows."""
     socket = await cloud.greet(wire)
     await socket.send(wire.frame("definitions", Kind.DEFINITIONS, definitions(NAMES, size=1_000_000_000)))
-    await tell(cloud, wire, socket, *((series, ago, 40 + ago % 7) for series in (0, 1) for ago in range(60, 1, -1)))
+    await tell(cloud, wire, socket, *((series, ago, 40 + ago % 7) for series in (0, 1) for ago in range(120, 1, -1)))
     return socket
 
 
@@ -93,6 +101,27 @@ async def test_a_window_that_arrives_later_appears_without_a_reload(cloud: Serve
     await page.shows("document.querySelector('[role=status]').textContent === 'Live'")
     await tell(cloud, wire, socket, (0, 1, 77))
     await page.shows(f"{MEAN.format(1)} === '77.00'")
+
+
+async def test_history_is_drawn_behind_what_is_live_and_pointing_tells_its_values(
+    cloud: Served, wire: Wire, page: Page
+) -> None:
+    socket = await report(cloud, wire)
+    await page.open(address(cloud))
+    for ago in (1, 0):
+        await tell(cloud, wire, socket, (0, ago, 77))
+    await page.shows(f"{MEAN.format(1)} === '77.00'")
+    oldest = time.strftime("%H:%M:%S", time.localtime(cloud.clock.now // 1_000_000_000 - 120))
+    await page.shows(f"{POINT_AT_THE_LEFT} && {CARD.format(1)}.querySelector('.now').innerText.includes('{oldest}')")
+
+
+async def test_a_longer_time_is_read_and_drawn_when_asked_for(cloud: Served, wire: Wire, page: Page) -> None:
+    await report(cloud, wire)
+    await page.open(address(cloud, "/#minutes=1"))
+    await page.shows(f"{MEAN.format(1)} === '42.00'")
+    await page.ask("document.querySelector('.range input[value=\"5\"]').click()")
+    oldest = time.strftime("%H:%M:%S", time.localtime(cloud.clock.now // 1_000_000_000 - 120))
+    await page.shows(f"{POINT_AT_THE_LEFT} && {CARD.format(1)}.querySelector('.now').innerText.includes('{oldest}')")
 
 
 async def test_the_content_security_policy_holds_and_nothing_complains(cloud: Served, wire: Wire, page: Page) -> None:
@@ -131,12 +160,19 @@ async def test_a_lost_connection_is_announced(cloud: Served, wire: Wire, page: P
     await page.shows("document.querySelector('[role=status]').textContent.startsWith('Connection lost')")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_it_fits_a_narrow_screen(cloud: Served, wire: Wire, page: Page, scheme: str) -> None:
-    await report(cloud, wire)
-    await page.open(address(cloud), width=320, scheme=scheme)
+@pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (320, "dark"), (700, "light"), (1280, "dark")])
+async def test_nothing_sticks_out(cloud: Served, wire: Wire, page: Page, width: int, scheme: str) -> None:
+    socket = await report(cloud, wire)
+    ago = cloud.clock.now - 3600 * 1_000_000_000
+    loss = Loss("telemetry", 2, 123_456, "spool_full", ago, cloud.clock.now)
+    await socket.send(wire.frame("results", Kind.LOSSES, LossesBody(Cover(), [loss])))
+    await socket.receipt("results", 1)
+    await page.open(address(cloud), width=width, scheme=scheme)
     await page.shows(f"{INKED.format(CARD.format(2))} > 100")
-    assert await page.ask("document.documentElement.scrollWidth") == 320
+    await page.shows("document.querySelector('.ledgers').innerText.includes('123,455 spool_full')")
+    assert await page.ask("document.documentElement.scrollWidth") <= width
+    wide = "[...document.querySelectorAll('.card')].filter((card) => card.scrollWidth > card.clientWidth).length"
+    assert await page.ask(wide) == 0
 
 
 @pytest.mark.parametrize("settings", ['listen = "0.0.0.0:8480"'], ids=["beyond this machine"])

@@ -518,6 +518,7 @@ async def test_mosquitto_redelivers_what_was_not_acknowledged_when_the_connectio
 ) -> None:
     url = mosquitto()
     async with listening(url, [("s/+/m", 1)]) as listener:
+        assert (await listener.state())[0]
         listener.intake.publish("s/0/m", b"ours")
         assert await listener.messages(1) == [("s/0/m", b"ours")]  # so the broker has our subscription
         await _publish_at_least_once(url, "s/1/m", b"kept")

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from cloud.tokens import Tokens
+from tests.journeys.kept import Replay, replay
 from tests.journeys.processes import Child, get, python
+from tests.journeys.site import Site
 from tests.waiting import until
 
 CLOUD = python("-m", "cli.main", "cloud", "run")
@@ -83,6 +85,18 @@ class Cloud:
                     held[name, row["start"]] = row["revision"], _bytes(row)
                 start = page["next"]
         return held
+
+
+def expected(uninterrupted: Replay) -> Held:
+    """Give the windows that an uninterrupted replay of a gateway's journal states."""
+    rows = uninterrupted.statements.rows
+    return {(name, start): (revision, rows[key]) for key in sorted(rows) for name, _, start, revision in [key]}
+
+
+async def agree(cloud: Cloud, site: Site) -> bool:
+    """Whether no window is open, and the cloud has exactly what the gateway's journal says."""
+    uninterrupted = replay(site)
+    return not uninterrupted.derive.pending and await cloud.windows(site.name) == expected(uninterrupted)
 
 
 def _bytes(row: dict[str, Any]) -> bytes:

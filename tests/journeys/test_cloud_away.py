@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cli.broker import EmbeddedBroker
-from tests.journeys.cloud_process import Cloud, Held
+from tests.journeys.cloud_process import Cloud, agree, expected
 from tests.journeys.kept import check_whole, replay
 from tests.journeys.site import WINDOWS, Gateway, Site, finished, publishing
 from tests.waiting import until
@@ -41,22 +41,10 @@ async def test_a_cloud_that_is_away_at_start_and_killed_later(
             await gateway.settled()
             await until(lambda: agree(cloud, here), "the cloud has what the gateway has", every=0.1)
             await gateway.stop()
-            assert await cloud.windows(here.name) == expected(here)
+            assert await cloud.windows(here.name) == expected(replay(here))
             await no_frame_is_missing(cloud)
             await second.stop()
     check_whole(here, publisher, spool=False)
-
-
-def expected(site: Site) -> Held:
-    newest = replay(site).statements.rows
-    return {
-        (name, start): (revision, newest[name, number, start, revision])
-        for name, number, start, revision in sorted(newest)
-    }
-
-
-async def agree(cloud: Cloud, site: Site) -> bool:
-    return await cloud.windows(site.name) == expected(site)
 
 
 async def no_frame_is_missing(cloud: Cloud) -> None:

@@ -11,6 +11,7 @@ import pytest
 from cli.broker import EmbeddedBroker
 from cli.publisher import Publisher
 from tests.faults.nursery import Nursery
+from tests.journeys.cloud_process import Cloud, agree
 from tests.journeys.kept import check_whole
 from tests.journeys.site import WINDOWS, Site, finished, publishing
 from tests.waiting import until
@@ -75,6 +76,18 @@ KILLS: dict[str, list[Kill]] = {
     ],
 }
 
+WITH_A_CLOUD: list[Kill] = [
+    ("spool.telemetry.unlink", 1, "before"),
+    ("spool.create", 1, "after"),
+    ("spool.unlink", 1, "before"),
+    ("spool.write", 1, "half"),
+    ("spool.sync", 1, "before"),
+    ("spool.rename", 1, "before"),
+    ("spool.rename", 2, "after"),
+    ("spool.telemetry.unlink", 2, "after"),
+]
+"""What receipts bring about: files of the spool go, and its marks are written."""
+
 UNINTERESTING = {"spool.alerts.mkdir", "spool.results.mkdir", "spool.definitions.sync_directory"}
 """Steps that the same code takes as for the lanes above."""
 
@@ -118,6 +131,29 @@ async def test_killed_at_random(
             async with here.gateway(victim.start, "--within", 0.7, "--seed", seed, "--archive", here.archive) as doomed:
                 assert await doomed.ended() == -9, doomed.said()
         await survive(here, publisher, victim)
+
+
+async def test_killed_while_a_cloud_receipts(
+    tmp_path: Path, embedded_broker: EmbeddedBroker, free_port: Callable[[], int], victim: Nursery
+) -> None:
+    cloud = Cloud(tmp_path / "cloud", free_port())
+    here = Site(tmp_path, embedded_broker.url, free_port(), SMALL.partition("[uplink]")[0] + cloud.enrol(tmp_path.name))
+    await here.subscribe()
+    async with cloud.running(), publishing(here, rate=100) as publisher:
+        for point, hit, when in WITH_A_CLOUD:
+            options = ("--point", point, "--hit", hit, "--when", when, "--archive", here.archive)
+            async with here.gateway(victim.start, *options) as doomed:
+                import time
+
+                t = time.time()
+                assert await doomed.ended(f"death at {point} {hit}") == -9, doomed.said()
+                print(point, time.time() - t)
+        async with here.gateway(victim.start, "--archive", here.archive) as survivor:
+            await survivor.recorded(2 * await finished(publisher))
+            await survivor.settled()
+            await until(lambda: agree(cloud, here), "the cloud has what the gateway has", every=0.1)
+            await survivor.stop()
+    check_whole(here, publisher, spool=False)
 
 
 async def survive(here: Site, publisher: Publisher, victim: Nursery) -> None:

@@ -1,0 +1,267 @@
+"""One gateway at work against a broker that obeys the test, on disks that do not."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mqtt5
+import msgspec
+import pytest
+
+from gateway import pipeline, recovery
+from gateway.clock import Clock
+from gateway.config import Broker, Duration, GatewayConfig, Journal, Size, Source, Time, Window
+from gateway.derive import Derive
+from gateway.journal import Checkpoints
+from gateway.pipeline import Pipeline
+from gateway.records import Arrivals
+from gateway.segment import Files, OsFiles
+from gateway.spool import Spool
+from protocol import frame
+from protocol.columns import decode_windows
+from protocol.errors import JournalUnusable
+from tests.fake_broker import FakeBroker, Peer, publish
+from tests.waiting import DEADLINE_S, until
+
+MS = 10**6
+
+
+def configuration(directory: Path, url: str = "mqtt://127.0.0.1:1") -> GatewayConfig:
+    return GatewayConfig(
+        "edge",
+        str(directory / "data"),
+        (Source("s/{device}/{measurement}", format="number"),),
+        Broker(url),
+        window=(Window(size=Duration(50 * MS)),),
+        time=Time(idle=Duration(50 * MS)),
+        journal=Journal(checkpoint_interval=Duration(50 * MS), commit_interval=Duration(5 * MS)),
+    )
+
+
+@asynccontextmanager
+async def running(config: GatewayConfig, files: Files | None = None) -> AsyncIterator[Pipeline]:
+    """Run a gateway on this loop; it is told to end when the block ends, and must."""
+    stop = asyncio.Event()
+    ready = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(pipeline.run(config, files=files, on_ready=ready.set_result, stop=stop), name="gateway")
+    await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if not ready.done():
+            await task
+        yield ready.result()
+    finally:
+        stop.set()
+        async with asyncio.timeout(30):
+            await task
+
+
+async def acknowledged(peer: Peer, number: int) -> set[int]:
+    return {(await peer.expect(mqtt5.PubAckPacket)).packet_id for _ in range(number)}
+
+
+@dataclass
+class Disk(OsFiles):
+    """Real files; while `full`, nothing can be written below the directory of that name. `hold` stops syncs."""
+
+    full: str = ""
+    refused: int = 0
+    hold: threading.Event = field(default_factory=threading.Event)
+    syncing: threading.Event = field(default_factory=threading.Event)
+    _paths: dict[int, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.hold.set()
+
+    def create(self, path: Path) -> int:
+        self._check(path)
+        descriptor = super().create(path)
+        self._paths[descriptor] = path
+        return descriptor
+
+    def reopen(self, path: Path) -> int:
+        descriptor = super().reopen(path)
+        self._paths[descriptor] = path
+        return descriptor
+
+    def write(self, descriptor: int, data: bytes) -> None:
+        self._check(self._paths[descriptor])
+        super().write(descriptor, data)
+
+    def sync(self, descriptor: int) -> None:
+        self.syncing.set()
+        assert self.hold.wait(DEADLINE_S), "somebody forgot us"
+        super().sync(descriptor)
+
+    def _check(self, path: Path) -> None:
+        if self.full and self.full in path.parts:
+            self.refused += 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+async def test_a_message_is_acknowledged_after_its_commit_and_not_before(
+    tmp_path: Path, fake_broker: FakeBroker
+) -> None:
+    disk = Disk()
+    async with running(configuration(tmp_path, fake_broker.url), disk) as gateway:
+        peer = await fake_broker.accept()
+        await peer.greet()
+        peer.send(publish(1, packet_id=1))
+        assert await acknowledged(peer, 1) == {1}
+        disk.hold.clear()
+        disk.syncing.clear()
+        peer.send(publish(2, packet_id=2))
+        await until(lambda: gateway.at.derive.totals.recorded == 2 and disk.syncing.is_set(), "the second is applied")
+        assert gateway.intake is not None
+        assert gateway.intake.counters.acknowledged == 1
+        disk.hold.set()
+        assert await acknowledged(peer, 1) == {2}
+        await until(lambda: gateway.at.derive.pending == 0, "all windows are closed")
+    assert stated(tmp_path) == 2
+
+
+async def test_a_message_that_cannot_be_read_is_acknowledged_like_any_other(
+    tmp_path: Path, fake_broker: FakeBroker
+) -> None:
+    async with running(configuration(tmp_path, fake_broker.url)) as gateway:
+        peer = await fake_broker.accept()
+        await peer.greet()
+        peer.send(
+            mqtt5.PublishPacket("s/d/m", b"warm", qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=1), publish(5, packet_id=2)
+        )
+        assert await acknowledged(peer, 2) == {1, 2}
+        tally = gateway.at.derive.totals.tally
+        assert (tally.messages, tally.decoded, tally.dead) == (2, 1, {"number": 1})
+
+
+@pytest.mark.parametrize("where", ["journal", "spool", "checkpoints"])
+async def test_a_full_disk_is_survived(
+    where: str, tmp_path: Path, fake_broker: FakeBroker, short_retries: None
+) -> None:
+    del short_retries
+    disk = Disk()
+    async with running(configuration(tmp_path, fake_broker.url), disk) as gateway:
+        peer = await fake_broker.accept()
+        await peer.greet()
+        peer.send(publish(1, packet_id=1))
+        assert await acknowledged(peer, 1) == {1}
+        disk.full, before = where, disk.refused
+        peer.send(*(publish(n, packet_id=n) for n in range(2, 12)))
+        if where == "journal":
+            await until(lambda: gateway.stalled and disk.refused > before + 2, "the journal has been refused again")
+            assert gateway.intake is not None
+            assert gateway.intake.counters.acknowledged == 1
+            assert gateway.vitals().lacking == ["journal: the last commit failed"]
+        else:
+            assert await acknowledged(peer, 10) == set(range(2, 12))
+            await until(lambda: disk.refused > before + 2, f"the {where} have been refused again")
+        disk.full = ""
+        if where == "journal":
+            assert await acknowledged(peer, 10) == set(range(2, 12))
+        await until(lambda: gateway.at.derive.pending == 0, "all windows are closed")
+    assert stated(tmp_path) == 11
+    assert checkpointed(tmp_path).totals.windowed == 11
+
+
+@pytest.fixture
+def short_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "RETRY_S", 0.02)
+
+
+async def test_intake_stops_reading_while_too_much_waits_for_the_disk(tmp_path: Path, fake_broker: FakeBroker) -> None:
+    disk = Disk()
+    config = configuration(tmp_path, fake_broker.url)
+    config = msgspec.structs.replace(config, journal=msgspec.structs.replace(config.journal, max_pending=Size(1)))
+    async with running(config, disk) as gateway:
+        peer = await fake_broker.accept()
+        await peer.greet()
+        disk.hold.clear()
+        peer.send(publish(1, packet_id=1))
+        assert gateway.intake is not None
+        intake = gateway.intake
+        await until(lambda: intake.held, "intake holds")
+        disk.hold.set()
+        assert await acknowledged(peer, 1) == {1}
+        await until(lambda: not intake.held, "intake goes on")
+        peer.send(publish(2, packet_id=2))
+        assert await acknowledged(peer, 1) == {2}
+
+
+async def test_a_checkpoint_waits_for_outputs_that_are_not_spooled_though_their_record_is_durable(
+    tmp_path: Path,
+) -> None:
+    config = msgspec.structs.replace(configuration(tmp_path), time=Time(idle=Duration(10**12)))
+    opened = recovery.recover(config, OsFiles(), 0, lambda: 7)
+    now = [10**18]
+    gateway = Pipeline(config, opened, Clock(wall=lambda: now[0]))
+    gateway.begin()
+    assert await gateway.commit()
+    for number in (b"1", b"2"):  # a second apart: the second closes the window of the first
+        gateway.arrived(Arrivals(["s/d/m"], [number], [], range(0), None, 1))
+        gateway.close_record()
+        now[0] += 10**9
+    gateway.journal.commit()  # as a commit does that began a moment before the record was taken
+    assert gateway.journal.durable == gateway.at.position == 4
+    assert await gateway.checkpoint()
+    assert gateway.spool.frames("telemetry") == 1
+    assert gateway.spool.cover("telemetry").record == 4
+    gateway.stop()
+    await gateway.finish()
+
+
+async def test_a_changed_configuration_is_a_record_and_the_same_one_is_not(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    changed = msgspec.structs.replace(config, window=(Window(size=Duration(80 * MS)),))
+    kinds = []
+    for one in (config, config, changed, changed):
+        async with running(one) as gateway:
+            kinds.append(gateway.at.position)
+    # A start says which boot it is; the first and the third also say the configuration.
+    assert kinds == [2, 3, 5, 6]
+    assert checkpointed(tmp_path).config == changed.pipeline
+
+
+async def test_a_gateway_ends_when_another_has_its_directory(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    async with running(config):
+        with pytest.raises(JournalUnusable, match="in use by another process"):
+            await pipeline.run(config, stop=asyncio.Event())
+
+
+async def test_redelivered_messages_are_acknowledged_and_not_recorded_again(
+    tmp_path: Path, fake_broker: FakeBroker
+) -> None:
+    config = configuration(tmp_path, fake_broker.url)
+    async with running(config):
+        peer = await fake_broker.accept()
+        await peer.greet()
+        peer.send(publish(1, packet_id=1))
+        assert await acknowledged(peer, 1) == {1}
+    async with running(config) as gateway:
+        peer = await fake_broker.accept()
+        await peer.greet()
+        peer.send(publish(1, packet_id=1, duplicate=True), publish(2, packet_id=2))
+        assert await acknowledged(peer, 2) == {1, 2}
+        totals = gateway.at.derive.totals
+        assert (totals.recorded, totals.tally.messages, totals.tally.redelivered) == (2, 3, 1)
+
+
+def stated(directory: Path) -> int:
+    """How many readings the spooled windows count; each in one window, never revised."""
+    spool = Spool.open(OsFiles(), directory / "data" / "spool", configuration(directory).spool, new_epoch=lambda: 1)
+    bodies = [frame.load(held.kind, held.body) for held in spool.each("telemetry")]
+    spool.close()
+    return sum(int(decode_windows(body.columns).count.sum()) for body in bodies)
+
+
+def checkpointed(directory: Path) -> Derive:
+    """The state that the newest checkpoint holds."""
+    found = Checkpoints(OsFiles(), directory / "data" / "checkpoints").load()
+    assert found is not None
+    return Derive.restore(found[1]["derive"])

@@ -1,0 +1,110 @@
+"""A gateway's own word about itself: read at the moment somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import aiohttp
+import pytest_asyncio
+
+from gateway.derive import Totals
+from gateway.records import Tally
+from gateway.status import Status, Vitals
+from protocol.messages import LANES
+
+WELL = Vitals(
+    totals=Totals(
+        tally=Tally(messages=12, decoded=9, redelivered=1, dead={"json": 2}, refused={"series_limit": 3}),
+        recorded=20,
+        removed={"range": 4, "duplicate": 1},
+        late=5,
+        windowed=7,
+        windows=2,
+    ),
+    pending=3,
+    frames_sent=40,
+    frames_receipted=39,
+    cloud_connected=True,
+    journal_bytes=1000,
+    journal_written=2000,
+    spool_frames=dict.fromkeys(LANES, 0) | {"telemetry": 6},
+    spool_bytes=dict.fromkeys(LANES, 0) | {"telemetry": 600},
+    lacking=[],
+)
+
+
+class Face:
+    """A status that is served, and the vitals it reads."""
+
+    def __init__(self) -> None:
+        self.vitals = WELL
+        self.status = Status(lambda: self.vitals)
+        self.url = ""
+
+    async def get(self, path: str) -> tuple[int, str]:
+        async with aiohttp.ClientSession() as session, session.get(self.url + path) as answer:
+            return answer.status, await answer.text()
+
+    async def samples(self) -> dict[str, float]:
+        _, text = await self.get("/metrics")
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+@pytest_asyncio.fixture
+async def face() -> AsyncIterator[Face]:
+    served = Face()
+    runner = await served.status.serve("127.0.0.1:0")
+    host, port = runner.addresses[0][:2]
+    served.url = f"http://{host}:{port}"
+    yield served
+    await runner.cleanup()
+
+
+async def test_metrics_say_every_count_by_its_fixed_name(face: Face) -> None:
+    samples = await face.samples()
+    assert {name: value for name, value in samples.items() if "fsync" not in name} == {
+        "fieldgate_messages_received_total": 12,
+        "fieldgate_messages_decoded_total": 9,
+        "fieldgate_messages_redelivered_total": 1,
+        'fieldgate_messages_dead_total{cause="json"}': 2,
+        "fieldgate_readings_recorded_total": 20,
+        'fieldgate_readings_dropped_total{reason="range"}': 4,
+        'fieldgate_readings_dropped_total{reason="duplicate"}': 1,
+        'fieldgate_readings_dropped_total{reason="series_limit"}': 3,
+        'fieldgate_readings_dropped_total{reason="late"}': 5,
+        "fieldgate_readings_windowed_total": 7,
+        "fieldgate_readings_pending": 3,
+        "fieldgate_windows_closed_total": 2,
+        "fieldgate_frames_sent_total": 40,
+        "fieldgate_frames_receipted_total": 39,
+        "fieldgate_cloud_connected": 1,
+        "fieldgate_journal_bytes": 1000,
+        "fieldgate_journal_written_bytes_total": 2000,
+        **{f'fieldgate_spool_frames{{lane="{lane}"}}': 6 * (lane == "telemetry") for lane in LANES},
+        **{f'fieldgate_spool_bytes{{lane="{lane}"}}': 600 * (lane == "telemetry") for lane in LANES},
+    }
+
+
+async def test_metrics_are_read_when_they_are_asked_for(face: Face) -> None:
+    await face.samples()
+    face.vitals = replace(WELL, frames_sent=41)
+    assert (await face.samples())["fieldgate_frames_sent_total"] == 41
+
+
+async def test_a_sync_is_counted_where_its_time_belongs(face: Face) -> None:
+    face.status.fsync.observe(0.004)
+    samples = await face.samples()
+    assert samples['fieldgate_journal_fsync_seconds_bucket{le="0.0025"}'] == 0
+    assert samples['fieldgate_journal_fsync_seconds_bucket{le="0.005"}'] == 1
+
+
+async def test_a_gateway_that_lacks_something_lives_and_is_not_ready(face: Face) -> None:
+    assert await face.get("/readyz") == (200, "ready\n")
+    face.vitals = replace(WELL, lacking=["intake: not connected to the broker", "journal: the last commit failed"])
+    assert await face.get("/readyz") == (
+        503,
+        "intake: not connected to the broker\njournal: the last commit failed\n",
+    )
+    assert await face.get("/livez") == (200, "alive\n")
