@@ -133,6 +133,7 @@ class Pipeline:
         uplink, intake = self.uplink, self.intake
         return Vitals(
             totals=self.at.derive.totals,
+            unread=intake.counters.unread if intake else {},
             pending=self.at.derive.pending,
             frames_sent=uplink.sent if uplink else 0,
             frames_receipted=uplink.receipted if uplink else 0,

@@ -23,6 +23,7 @@ class Vitals:
     """What a gateway says of itself at one moment. Byte counts are of files on the disk."""
 
     totals: Totals
+    unread: dict[str, int]  # messages acknowledged before anybody could decode them, by cause
     pending: int
     frames_sent: int
     frames_receipted: int
@@ -51,10 +52,12 @@ class VitalsCollector(Collector):
 def _arrivals(vitals: Vitals) -> Iterator[Metric]:
     totals = vitals.totals
     tally = totals.tally
-    yield _counter("messages_received", "MQTT messages taken in", tally.messages)
+    dead = dict(tally.dead)
+    count(dead, vitals.unread)
+    yield _counter("messages_received", "MQTT messages taken in", tally.messages + sum(vitals.unread.values()))
     yield _counter("messages_decoded", "messages that became readings", tally.decoded)
     yield _counter("messages_redelivered", "messages recognised as sent before", tally.redelivered)
-    yield _counters("messages_dead", "messages that could not be read, by cause", "cause", tally.dead)
+    yield _counters("messages_dead", "messages that could not be read, by cause", "cause", dead)
     yield _counter("readings_recorded", "readings in the journal", totals.recorded)
     dropped = dict(totals.removed)
     count(dropped, tally.refused)

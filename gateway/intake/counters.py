@@ -20,3 +20,8 @@ class Counters:
     unpublished: int = 0  # dropped: not connected, or the broker does not read
     subscriptions_refused: int = 0
     sessions_lost: int = 0  # the broker no longer knew us when we came back
+
+    @property
+    def unread(self) -> dict[str, int]:
+        """Messages acknowledged without having been handed over, by cause."""
+        return {"malformed": self.malformed, "too_large": self.too_large}

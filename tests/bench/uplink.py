@@ -21,7 +21,7 @@ SERIES, READINGS, SECONDS = 1_000, 10, 20
 
 
 def wire() -> Iterator[dict[str, object]]:
-    """Bytes of whole frames per window of 10 two-decimal readings, noise of 1 around levels of 0 to 100, 1,000 series."""
+    """Bytes of whole frames per window of 10 two-decimal readings, noise 1 around levels of 0 to 100, 1,000 series."""
     rng = np.random.default_rng(7)
     levels = rng.uniform(0, 100, SERIES)
     derive = Derive(PipelineConfig(window=(Window(size=Duration(S)),)))

@@ -22,6 +22,7 @@ WELL = Vitals(
         windowed=7,
         windows=2,
     ),
+    unread={"malformed": 1, "too_large": 0},
     pending=3,
     frames_sent=40,
     frames_receipted=39,
@@ -65,10 +66,11 @@ async def face() -> AsyncIterator[Face]:
 async def test_metrics_say_every_count_by_its_fixed_name(face: Face) -> None:
     samples = await face.samples()
     assert {name: value for name, value in samples.items() if "fsync" not in name} == {
-        "fieldgate_messages_received_total": 12,
+        "fieldgate_messages_received_total": 13,
         "fieldgate_messages_decoded_total": 9,
         "fieldgate_messages_redelivered_total": 1,
         'fieldgate_messages_dead_total{cause="json"}': 2,
+        'fieldgate_messages_dead_total{cause="malformed"}': 1,
         "fieldgate_readings_recorded_total": 20,
         'fieldgate_readings_dropped_total{reason="range"}': 4,
         'fieldgate_readings_dropped_total{reason="duplicate"}': 1,

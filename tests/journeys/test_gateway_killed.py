@@ -24,7 +24,7 @@ max_bytes = "24KiB"
 commit_interval = "20ms"
 checkpoint_interval = "250ms"
 [spool]
-segment_bytes = "4KiB"
+segment_bytes = "1KiB"
 [uplink]
 pack_interval = "50ms"
 """
