@@ -27,11 +27,11 @@ from gateway.records import (
     TickRecord,
     no_readings,
 )
-from gateway.segment.faults import FaultyFiles, every_call
 from protocol import columns
 from protocol.errors import FrameRefused, JournalUnusable
 from protocol.messages import Kind
 from protocol.settings import Duration, Size
+from tests.faults.disk import FaultyFiles, every_call
 
 SMALL = config.Journal(segment_bytes=Size(600), max_bytes=Size(2000))
 

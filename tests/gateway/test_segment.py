@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.segment import History, Log, OsFiles, layout, write_atomically
-from gateway.segment.faults import FaultyFiles, every_call
 from protocol import frame
 from protocol.errors import FrameRefused, JournalUnusable
 from protocol.messages import JOURNAL_LANE, Kind
+from tests.faults.disk import FaultyFiles, every_call
 
 LANE = 3
 BIG = 1 << 20

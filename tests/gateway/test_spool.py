@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from gateway import config, spool
 from gateway.segment import OsFiles, layout
-from gateway.segment.faults import FaultyFiles, every_call
 from gateway.spool import Spool
 from protocol import frame
 from protocol.errors import JournalUnusable
@@ -34,6 +33,7 @@ from protocol.messages import (
     WindowsBody,
 )
 from protocol.settings import Size
+from tests.faults.disk import FaultyFiles, every_call
 
 SMALL = config.Spool(
     telemetry_bytes=Size(4000), results_bytes=Size(4000), alerts_bytes=Size(4000), segment_bytes=Size(500)

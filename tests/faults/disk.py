@@ -1,4 +1,4 @@
-"""A disk that fails when it is told to, and forgets what was not synced when the power is cut. For tests.
+"""A disk that fails when it is told to, and forgets what was not synced when the power is cut.
 
 Model of a power cut: of each file, everything up to its last sync is there, and any part of what was written since; a
 new name is there if its directory was synced since, else perhaps; a removal or rename always.
