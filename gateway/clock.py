@@ -34,18 +34,15 @@ class Clock:
         self.monotonic = monotonic
         self._last = last
         self._last_monotonic = monotonic()
+        self.synchronised = False  # whether wall time could be believed at the last `now`
 
     def now(self) -> int:
         """Give the time in ns; never less than before."""
         wall, monotonic = self._wall(), self.monotonic()
         elapsed, self._last_monotonic = monotonic - self._last_monotonic, monotonic
+        self.synchronised = wall >= PLAUSIBLE
         self._last = wall if wall >= self._last else self._last + elapsed // 2
         return self._last
-
-    @property
-    def synchronised(self) -> bool:
-        """Whether wall time can be believed at all."""
-        return self._wall() >= PLAUSIBLE
 
 
 def boot_id() -> str:

@@ -93,6 +93,7 @@ class Pipeline:
         self._committing = asyncio.Lock()
         self._spooling = asyncio.Lock()
         self._stopping = False
+        self._believed = False  # what the last clock record says of the wall clock
         self._record_timer: asyncio.TimerHandle | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
         self._journal_disk = ThreadPoolExecutor(1, "journal")
@@ -169,13 +170,17 @@ class Pipeline:
     def begin(self) -> None:
         """State which boot this is and, if it changed, the configuration; then wait for readings."""
         now = self.clock.now()
-        self._apply(ClockRecord(now, boot_id(), self.clock.monotonic(), self.clock.synchronised))
+        self._state_clock(now)
         text = pipeline_text(self.config.pipeline)
         if self.journal.next == 2 or pipeline_text(self.at.derive.config) != text:
             self._apply(ConfigurationRecord(now, text))
         self.gate.feed(0, now)
         self._commit_wanted.set()
         self._set_tick_timer()
+
+    def _state_clock(self, now: int) -> None:
+        self._believed = self.clock.synchronised
+        self._apply(ClockRecord(now, boot_id(), self.clock.monotonic(), self._believed))
 
     def arrived(self, arrivals: Arrivals) -> None:
         """Take what one socket read held: decode it, and gather it into a record."""
@@ -198,7 +203,10 @@ class Pipeline:
         gathered, self._gathering = self._gathering, Gathering()
         if not gathered:
             return
-        self._apply(gathered.record(self.clock.now()), gathered.connection, gathered.packet_ids)
+        now = self.clock.now()
+        if self._believed != self.clock.synchronised:
+            self._state_clock(now)
+        self._apply(gathered.record(now), gathered.connection, gathered.packet_ids)
         self._hold_intake()
         self._commit_wanted.set()
         self._set_tick_timer()

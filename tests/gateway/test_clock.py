@@ -28,5 +28,14 @@ def test_now_is_not_before_the_journals_last_stamp() -> None:
 
 
 def test_a_clock_from_1970_is_not_synchronised() -> None:
-    assert not Clock(wall=lambda: 5 * 10**9).synchronised
-    assert Clock(wall=lambda: PLAUSIBLE).synchronised
+    for wall, believed in ((5 * 10**9, False), (PLAUSIBLE, True)):
+        clock = Clock(wall=lambda: wall)  # noqa: B023 - used within this turn
+        clock.now()
+        assert clock.synchronised == believed
+
+
+def test_a_clock_that_is_set_later_is_believed_from_then_on() -> None:
+    walls = iter([10, PLAUSIBLE + 5])
+    clock = Clock(wall=lambda: next(walls), monotonic=lambda: 0)
+    assert (clock.now(), clock.synchronised) == (10, False)
+    assert (clock.now(), clock.synchronised) == (PLAUSIBLE + 5, True)
