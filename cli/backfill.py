@@ -114,7 +114,7 @@ class _Import:
         if last:
             recovery.put(opened.spool, opened.pack.flush(), now)
         if losses := opened.spool.enforce(now):
-            recovery.put(opened.spool, [opened.pack.losses(losses, {})], now)
+            recovery.put(opened.spool, [opened.pack.losses(losses, opened.at.derive.totals.counts())], now)
         opened.spool.commit()
 
 

@@ -5,7 +5,8 @@ Rules:
 1. `feed(record)` is a function of state and record alone, `now` being the record's stamp. Live, recovery, `replay` and
    tests all come through it, one record per call, so a crash is answered by replay.
 2. Whatever changes a result is a record: readings, a tick, a change of configuration, a word about the clock.
-3. Definitions come before the outputs that refer to them.
+3. Definitions come before the outputs that refer to them. The number of a window definition is its digest's for ever:
+   another meaning gets another number, so that rows on their way up never change theirs.
 4. Accounting closes after every record: recorded = windowed + removed(reason) + late + pending.
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import msgspec
+import numpy as np
 
 from gateway.clean import Clean
 from gateway.config import PipelineConfig, digest, parse_pipeline, pipeline_text
@@ -48,6 +50,18 @@ class Totals:
     windowed: int = 0
     windows: int = 0  # rows stated, revisions included
 
+    def counts(self) -> dict[str, int]:
+        """Give all counts under flat names, as they are declared to the cloud."""
+        flat = {
+            "messages": self.tally.messages,
+            "recorded": self.recorded,
+            "windowed": self.windowed,
+            "late": self.late,
+        }
+        flat |= {f"dead.{cause}": number for cause, number in self.tally.dead.items()}
+        flat |= {f"refused.{reason}": number for reason, number in self.tally.refused.items()}
+        return flat | {f"removed.{reason}": number for reason, number in self.removed.items()}
+
 
 class Derive:
     """The pure function of the gateway, with its state: names, stages, totals."""
@@ -55,11 +69,13 @@ class Derive:
     def __init__(self, config: PipelineConfig) -> None:
         self.config = config
         self.names: list[str] = []
+        self.definitions: dict[str, int] = {}  # the number of every window definition announced, by digest
         self.totals = Totals()
         self.domain = ""
         self._clean = Clean(config)
         self._window = Windowing(config)
         self._windows_announced = False
+        self._numbers = np.empty(0, np.int32)  # of each configured window, once announced
 
     @property
     def pending(self) -> int:
@@ -114,15 +130,24 @@ class Derive:
         return [Definitions(series, windows)] if series or windows else []
 
     def _window_definitions(self) -> list[WindowDefinition]:
+        self._take_numbers()
         return [
             WindowDefinition(number, digest(window, self.config.clean), int(window.size), int(window.step))
-            for number, window in enumerate(self.config.window)
+            for number, window in zip(self._numbers.tolist(), self.config.window, strict=True)
         ]
+
+    def _take_numbers(self) -> None:
+        """Give each configured window its number: the one it had before, or the next."""
+        known = self.definitions
+        digests = [digest(window, self.config.clean) for window in self.config.window]
+        numbers = [known.setdefault(name, max(known.values(), default=-1) + 1) for name in digests]
+        self._numbers = np.array(numbers, np.int32)
 
     def _state_windows(
         self, items: list[Output], rows: WindowRows, removed: dict[str, int], late: int, windowed: int
     ) -> Outputs:
         if rows.rows:
+            rows = rows._replace(definition=self._numbers[rows.definition])
             items.append(Closed(rows, self.domain))
             self.totals.windows += rows.rows
         count(self.totals.removed, removed)
@@ -147,6 +172,7 @@ class Derive:
             "names": list(self.names),
             "domain": self.domain,
             "announced": self._windows_announced,
+            "definitions": dict(self.definitions),
             "totals": asdict(self.totals),
             "clean": self._clean.snapshot(),
             "window": self._window.snapshot(),
@@ -160,6 +186,9 @@ class Derive:
         derive.domain = state["domain"]
         derive._clean.synchronised = not state["domain"]
         derive._windows_announced = state["announced"]
+        derive.definitions = dict(state.get("definitions", {}))
+        if derive._windows_announced:
+            derive._take_numbers()
         derive.totals = msgspec.convert(state["totals"], Totals)
         derive._clean.restore(state["clean"])
         derive._window.restore(state["window"])

@@ -2,27 +2,27 @@
 
 Rules:
 
-1. A record holds messages of one connection only, so that its acknowledgements have one way back.
-2. A message whose payload was refused is in the record too, as a count: its acknowledgement waits for the same commit.
-3. It is full at MAX_ROWS readings: the owner closes it then, whatever the time.
+1. Messages are decoded together when the record is closed: what decoding costs per batch is paid a hundred times a
+   second, and not once a socket read.
+2. A record holds messages of one connection only, so that its acknowledgements have one way back.
+3. A message whose payload is refused is in the record too, as a count: its acknowledgement waits for the same commit.
+4. It is full at MAX_MESSAGES: the owner closes it then, whatever the time.
 """
 
 from __future__ import annotations
 
-from gateway.records import Arrivals, Decoded, ReadingsRecord, Tally, join_readings, join_recent
+from gateway.records import Arrivals
 
-MAX_ROWS = 8_192
-"""Readings in one record: more would make one `derive` call longer than an alert may wait."""
+MAX_MESSAGES = 8_192
+"""Messages in one record: more would make one `derive` call longer than an alert may wait."""
 
 
 class Gathering:
-    """Decoded arrivals that are not a record yet."""
+    """Arrivals that are not a record yet."""
 
     def __init__(self) -> None:
-        self.packet_ids: list[int] = []
-        self.connection = 0
-        self._parts: list[Decoded] = []
-        self._rows = 0
+        self._parts: list[Arrivals] = []
+        self._messages = 0
 
     def __bool__(self) -> bool:
         """Tell whether there is anything to record."""
@@ -31,28 +31,43 @@ class Gathering:
     @property
     def full(self) -> bool:
         """Whether it must be closed now."""
-        return self._rows >= MAX_ROWS
+        return self._messages >= MAX_MESSAGES
 
     def takes(self, arrivals: Arrivals) -> bool:
-        """Tell whether these arrivals may go into the same record (rule 1)."""
-        return not self._parts or self.connection == arrivals.connection
+        """Tell whether these arrivals may go into the same record (rule 2)."""
+        return not self._parts or self._parts[0].connection == arrivals.connection
 
-    def feed(self, arrivals: Arrivals, decoded: Decoded) -> None:
+    def feed(self, arrivals: Arrivals) -> None:
         """Add what one socket read held."""
-        self._parts.append(decoded)
-        self._rows += decoded.readings.rows
-        self.packet_ids += arrivals.packet_ids
-        self.connection = arrivals.connection
+        self._parts.append(arrivals)
+        self._messages += len(arrivals.topics)
 
-    def record(self, stamp: int) -> ReadingsRecord:
-        """Give the record; the caller makes a new Gathering for what comes next."""
-        tally = Tally()
-        for part in self._parts:
-            tally.add(part.tally)
-        return ReadingsRecord(
-            stamp,
-            join_readings([part.readings for part in self._parts]),
-            [name for part in self._parts for name in part.names],
-            tally,
-            join_recent([part.recent for part in self._parts]),
-        )
+    def joined(self) -> Arrivals:
+        """Give everything as one; the caller makes a new Gathering for what comes next."""
+        first = self._parts[0]
+        return first if len(self._parts) == 1 else _join(self._parts)
+
+
+def _join(parts: list[Arrivals]) -> Arrivals:
+    topics = [topic for part in parts for topic in part.topics]
+    payloads = [payload for part in parts for payload in part.payloads]
+    packet_ids = [packet_id for part in parts for packet_id in part.packet_ids]
+    at_least_once: list[int] | range = range(len(packet_ids))
+    if len(packet_ids) not in (0, len(topics)):
+        at_least_once = _shifted(parts)
+    return Arrivals(topics, payloads, packet_ids, at_least_once, _duplicates(parts), parts[0].connection)
+
+
+def _shifted(parts: list[Arrivals]) -> list[int]:
+    rows: list[int] = []
+    start = 0
+    for part in parts:
+        rows += [start + row for row in part.at_least_once]
+        start += len(part.topics)
+    return rows
+
+
+def _duplicates(parts: list[Arrivals]) -> list[bool] | None:
+    if all(part.duplicate is None for part in parts):
+        return None
+    return [mark for part in parts for mark in part.duplicate or [False] * len(part.packet_ids)]

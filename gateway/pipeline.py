@@ -41,9 +41,11 @@ from gateway.records import (
     ClockRecord,
     ConfigurationRecord,
     Outputs,
+    ReadingsRecord,
     Record,
     SeriesTable,
     TickRecord,
+    count,
 )
 from gateway.segment import Files, OsFiles
 from gateway.service import secret
@@ -83,7 +85,6 @@ class Pipeline:
         self.gate = Gate(int(config.journal.commit_interval))
         self.intake: Intake | None = None
         self.uplink: Uplink | None = None
-        self.losses: list[Loss] = []
         self.stalled = False  # the last commit failed
         self._gathering = Gathering()
         self._uncommitted: list[_Applied] = []
@@ -152,8 +153,13 @@ class Pipeline:
     def _forked(self, reason: str) -> None:
         """Begin a new epoch: the cloud has something else under this one."""
         log.warning("spool: a new epoch begins: %s", reason)
-        for loss in self.spool.begin_epoch(self.clock.now()):
+        now = self.clock.now()
+        counts = self.at.derive.totals.counts()
+        for loss in self.spool.begin_epoch(now):  # sequences of the old epoch: declared as counts
             log.warning("spool: frames %d to %d of %s were lost (%s)", loss.first, loss.last, loss.lane, loss.cause)
+            count(counts, {f"frames.{loss.lane}.{loss.cause}": loss.last - loss.first + 1})
+        self._put([self.pack.losses([], counts)], now)
+        self._spool_wanted.set()
 
     def _gone(self, lane: str, first: int, last: int) -> None:
         """Declare frames that the cloud misses and the spool does not hold."""
@@ -183,11 +189,11 @@ class Pipeline:
         self._apply(ClockRecord(now, boot_id(), self.clock.monotonic(), self._believed))
 
     def arrived(self, arrivals: Arrivals) -> None:
-        """Take what one socket read held: decode it, and gather it into a record."""
+        """Take what one socket read held, and gather it into a record."""
         now = self.clock.now()
         if not self._gathering.takes(arrivals):
             self.close_record()
-        self._gathering.feed(arrivals, self.decode.feed(arrivals, now))
+        self._gathering.feed(arrivals)
         self.gate.feed(len(arrivals.packet_ids), now)
         if self._gathering.full or self.gate.due() <= now:
             self.close_record()
@@ -206,7 +212,10 @@ class Pipeline:
         now = self.clock.now()
         if self._believed != self.clock.synchronised:
             self._state_clock(now)
-        self._apply(gathered.record(now), gathered.connection, gathered.packet_ids)
+        arrivals = gathered.joined()
+        decoded = self.decode.feed(arrivals, now)
+        record = ReadingsRecord(now, decoded.readings, decoded.names, decoded.tally, decoded.recent)
+        self._apply(record, arrivals.connection, arrivals.packet_ids)
         self._hold_intake()
         self._commit_wanted.set()
         self._set_tick_timer()
@@ -217,6 +226,8 @@ class Pipeline:
         self.close_record()
         now = self.clock.now()
         if self.at.derive.due() <= now:
+            if self._believed != self.clock.synchronised:
+                self._state_clock(now)
             self._apply(TickRecord(now))
             self.gate.feed(0, now)
             self._commit_wanted.set()
@@ -245,19 +256,20 @@ class Pipeline:
     async def commit_for_ever(self) -> None:
         """Commit whenever the gate says so, one commit at a time, until stopped."""
         while await self._wait(self._commit_wanted, self.gate.due):
-            self.close_record()
             if not await self.commit():
                 await asyncio.sleep(RETRY_S)
 
     async def commit(self) -> bool:
         """Make the applied records durable, acknowledge them and spool their outputs; False if the disk refused."""
         async with self._committing:
+            self.close_record()  # the gate counts what was gathered too, and would not ask for it again
             batch = list(self._uncommitted)
             self.gate.begin()
             try:
                 await asyncio.get_running_loop().run_in_executor(self._journal_disk, self.journal.commit)
             except JournalUnusable as error:
                 self.gate.end(self.clock.now(), durable=False)
+                self._commit_wanted.set()
                 self._refused(error)
                 return False
             self.gate.end(self.clock.now(), durable=True)
@@ -333,8 +345,7 @@ class Pipeline:
 
     def _declare(self, losses: list[Loss], now: int) -> None:
         if losses:
-            self.losses += losses
-            self._put([self.pack.losses(losses, {})], now)
+            self._put([self.pack.losses(losses, self.at.derive.totals.counts())], now)
 
     # Checkpoints.
 

@@ -6,7 +6,7 @@ Rules:
 2. Outputs that the spool covers already are dropped by `pack`; the others are spooled as if nothing had happened.
 3. Without a checkpoint, the oldest segment's header says which names and which configuration it begins with.
 4. Where the journal's end, or all of it, was lost and the spool was not, records go on behind the last one the spool
-   covers, and the series it has named keep their integers: neither is ever given twice.
+   covers, and the series and definitions it has named keep their integers: none is ever given twice.
 5. Records are read that come after a damaged one. The series which that one named are known from the spool's
    definitions, else they are called unknown/{number}: a record costs itself, not those behind it.
 """
@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from gateway.pack import Pack, Packed
 from gateway.records import ConfigurationRecord, Outputs, ReadingsRecord, Recent, Record, State, join_recent, no_recent
 from gateway.segment import Files
 from gateway.spool import Spool
+from protocol.errors import JournalUnusable
 from protocol.frame import load
 from protocol.messages import LANES
 
@@ -49,6 +51,7 @@ def begin(journal: Journal, checkpoints: Checkpoints) -> Replayed:
     derive = Derive(parse_pipeline(about["config"]) if about.get("config") else PipelineConfig())
     if about.get("names"):
         derive.define(about["names"])
+    derive.definitions.update(about.get("definitions") or {})
     return Replayed(derive, max(journal.oldest - 1, 0))
 
 
@@ -141,7 +144,8 @@ def recover(config: GatewayConfig, files: Files, now: int, new_epoch: Callable[[
         put(spool, pack.feed(seq, outputs, record.stamp), now)
     put(spool, pack.flush(), now)
     outlive(journal, at, spool)
-    spool.commit()
+    with suppress(JournalUnusable):  # a full disk: what is at work wins room, and commits it then
+        spool.commit()
     return Opened(journal, checkpoints, spool, pack, at)
 
 
@@ -149,7 +153,12 @@ def describe(here: list[Replayed]) -> State:
     """Say in a journal segment's header what its records stand on, so that the segment can be read alone."""
     if not here:
         return {}
-    return {"names": list(here[0].derive.names), "config": pipeline_text(here[0].derive.config)}
+    derive = here[0].derive
+    return {
+        "names": list(derive.names),
+        "definitions": dict(derive.definitions),
+        "config": pipeline_text(derive.config),
+    }
 
 
 def outlive(journal: Journal, at: Replayed, spool: Spool) -> None:
@@ -160,6 +169,7 @@ def outlive(journal: Journal, at: Replayed, spool: Spool) -> None:
     names = names_in(spool)
     lost = range(len(at.derive.names), max(names, default=-1) + 1)
     at.derive.define([names.get(number, f"unknown/{number}") for number in lost])
+    at.derive.definitions.update(definitions_in(spool))
     journal.resume_after(spooled)
 
 
@@ -167,6 +177,12 @@ def names_in(spool: Spool) -> dict[int, str]:
     """Give the series that the spool's definitions announce, by number."""
     bodies = (load(held.kind, held.body) for held in spool.each("definitions"))
     return {series.id: series.name for body in bodies for series in body.series}
+
+
+def definitions_in(spool: Spool) -> dict[str, int]:
+    """Give the number of every window definition that the spool announces, by digest."""
+    bodies = (load(held.kind, held.body) for held in spool.each("definitions"))
+    return {window.digest: window.id for body in bodies for window in body.windows}
 
 
 def put(spool: Spool, packed: list[Packed], now: int) -> list[tuple[str, int, int]]:

@@ -112,6 +112,16 @@ class Log(History):
             self._active = self.files.reopen(self._path(self.newest_first))
             self._planned, self._planned_records = found.index.end, len(found.index.offsets)
             self._begin_new, self._began = False, found.resumable
+            self._make_durable()
+
+    def _make_durable(self) -> None:
+        """Sync what a process that was killed may have written only; what cannot be synced gets no more bytes."""
+        assert self._active is not None
+        try:
+            self.files.sync(self._active)
+            self.files.sync_directory(self.directory)
+        except OSError:
+            self._abandon(None)
 
     def _stand(self, seq: int, chain: int) -> None:
         self.next, self.chain = seq, chain

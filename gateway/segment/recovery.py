@@ -2,7 +2,8 @@
 
 Rules:
 
-1. Only the last file is read; older ones were synced before it was made, and are trusted until read.
+1. Only the last file is read, and synced by whoever goes on in it: a killed process may have written and not synced.
+   Older ones were synced before it was made, and are trusted until read.
 2. What is torn at its end (no good record behind it) is cut off.
 3. A damaged record with good ones behind it stays where it is; it is counted, and the next record begins a new file.
 4. A last file without any record is removed, unless it is whole and says where to begin; then the one before is last.

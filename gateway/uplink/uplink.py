@@ -8,7 +8,7 @@
 | 429 or 503 with Retry-After, REFUSAL with `retry_after_s` | so long, and a little jitter; not cut short |
 | 401, 403, 413, any other status | LONGEST_S with jitter: trying again without a change is slow on purpose |
 | no WELCOME within WELCOME_WITHIN_S, no pong, no receipt for long | the connection is closed, back-off |
-| bytes that are no frame, half a frame | the connection is closed, back-off |
+| bytes that are no frame, half a frame; a spool that cannot be read | the connection is closed, back-off |
 
 Rules:
 
@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from random import Random
-from typing import Protocol, TypeVar
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from aiohttp import (
@@ -59,8 +59,6 @@ PORTS = {"http": 80, "https": 443}
 HEARTBEAT_S = 20.0
 MESSAGE_BYTES = 64 << 10
 MAX_ANSWER = 128 << 10
-
-E = TypeVar("E", bound=Exception)
 
 
 class Held(Protocol):
@@ -134,8 +132,6 @@ class Uplink:
             while True:
                 before = self.receipted
                 failure = await self._once(session)
-                if (task := asyncio.current_task()) and task.cancelling():
-                    raise asyncio.CancelledError  # a task group may swallow it when a child fails at that moment
                 failures = 1 if self.receipted > before else failures + 1
                 seconds, patient = back_off(failure, failures, self._rng)
                 if patient:
@@ -169,6 +165,8 @@ class Uplink:
             return await self._speak(socket)
         except (CloudUnavailable, CloudRefused) as failure:
             return self._ended(failure)
+        except JournalUnusable as error:
+            return self._ended(CloudUnavailable(f"the spool cannot be read: {error}"))
         finally:
             self.delivery.closed()
             self.connected = False
@@ -205,13 +203,29 @@ class Uplink:
         self.connected = True
         self._woken.clear()
         self._on_state(True, f"connected to {self.url}")
+        return self._ended(await self._both(socket))
+
+    async def _both(self, socket: ClientWebSocketResponse) -> Failure:
+        """Send and receive until one of them fails, and say why.
+
+        Not in a task group: until Python 3.13 it loses a cancellation that comes at the moment when a child fails.
+        """
+        both = [
+            asyncio.create_task(self._send_for_ever(socket), name="uplink send"),
+            asyncio.create_task(self._receive_for_ever(socket), name="uplink receive"),
+        ]
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._send_for_ever(socket), name="uplink send")
-                tasks.create_task(self._receive_for_ever(socket), name="uplink receive")
-        except* (CloudUnavailable, CloudRefused) as group:
-            failure = _first(group)
-        return self._ended(failure)
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in both:
+                task.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
+        errors = [error for task in both if not task.cancelled() and (error := task.exception())]
+        failures = [error for error in errors if isinstance(error, (CloudUnavailable, CloudRefused))]
+        for error in errors:
+            if error not in failures:
+                raise error
+        return failures[0]
 
     async def _greet(self, socket: ClientWebSocketResponse) -> None:
         """Say hello, and again with a new epoch if the cloud wants one; CloudUnavailable if it wants a second one."""
@@ -333,11 +347,6 @@ def _tls(ca_file: str) -> ssl.SSLContext | bool:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:  # SSLError is an OSError
         raise ConfigurationRefused("uplink.ca_file", ca_file, f"a readable file of certificates ({error})") from None
-
-
-def _first(group: BaseExceptionGroup[E]) -> E:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 async def _answers(url: str) -> bool:

@@ -110,8 +110,24 @@ def test_a_change_of_configuration_announces_the_new_windows() -> None:
     changed = PipelineConfig(window=(Window(size=Ns(2 * S)),))
     outputs = derive.feed(ConfigurationRecord(2 * S, pipeline_text(changed)))
     assert windows(outputs) == [(0, 1, 1, 5.0)]  # its definition is gone, so it is stated
-    assert outputs.items[-1] == Definitions([], [WindowDefinition(0, digest(changed.window[0], ()), 2 * S, 2 * S)])
+    assert outputs.items[-1] == Definitions([], [WindowDefinition(1, digest(changed.window[0], ()), 2 * S, 2 * S)])
     assert closes(derive)
+
+
+def test_the_number_of_a_window_definition_never_gets_another_meaning() -> None:
+    derive = Derive(CONFIG)
+    derive.feed(readings(S, (0, 1.0, 5.0), names=("pump/t",)))
+    other = PipelineConfig(window=(Window(size=Ns(2 * S)), *CONFIG.window), clean=CONFIG.clean)
+    announced = []
+    for stamp, config in enumerate((other, CONFIG, other), 2):
+        derive = Derive.restore(decode_state(encode_state(derive.snapshot())))
+        outputs = derive.feed(ConfigurationRecord(stamp * S, pipeline_text(config)))
+        announced.append([item.id for item in outputs.items[-1].windows])  # type: ignore[union-attr]
+    assert announced == [[1, 0], [0], [1, 0]]
+    derive.feed(readings(10 * S, (0, 10.0, 6.0)))
+    rows = [item.rows for item in derive.feed(TickRecord(200 * S)).items if isinstance(item, Closed)]
+    stated = [row for part in rows for row in zip(part.definition.tolist(), (part.start // S).tolist(), strict=True)]
+    assert stated == [(1, 10), (0, 10)]
 
 
 def equal(one: Any, two: Any) -> bool:

@@ -2,56 +2,62 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from gateway import gather
 from gateway.gather import Gathering
-from gateway.records import Arrivals, Decoded, Readings, Recent, Tally, no_recent
+from gateway.records import Arrivals
 
 
-def arrivals(*packet_ids: int, connection: int = 1) -> Arrivals:
-    return Arrivals([], [], list(packet_ids), range(len(packet_ids)), None, connection)
+def arrivals(*levels: int, first_id: int = 1, duplicate: bool = False, connection: int = 1) -> Arrivals:
+    """One message for each level given, with consecutive packet ids for those of level 1."""
+    rows = [row for row, level in enumerate(levels) if level == 1]
+    packet_ids = list(range(first_id, first_id + len(rows)))
+    topics = [f"t{row}" for row in range(len(levels))]
+    marks = [True] * len(rows) if duplicate else None
+    return Arrivals(topics, [topic.encode() for topic in topics], packet_ids, rows, marks, connection)
 
 
-def decoded(*series: int, names: tuple[str, ...] = (), messages: int = 0, recent: Recent | None = None) -> Decoded:
-    count = len(series)
-    readings = Readings(np.array(series, np.int32), np.arange(count, dtype=np.int64), np.ones(count))
-    return Decoded(readings, list(names), Tally(messages=messages, decoded=messages), recent or no_recent())
+def joined(*parts: Arrivals) -> Arrivals:
+    gathering = Gathering()
+    for part in parts:
+        assert gathering.takes(part)
+        gathering.feed(part)
+    return gathering.joined()
 
 
 def test_arrivals_join_in_order() -> None:
-    gathering = Gathering()
-    assert not gathering
-    memory = Recent(np.array([7], np.uint16), np.array([70], np.uint32))
-    gathering.feed(arrivals(7), decoded(0, 1, names=("a/x", "a/y"), messages=1, recent=memory))
-    gathering.feed(arrivals(8, 9), decoded(2, names=("b/x",), messages=2))
-    record = gathering.record(stamp=50)
-    assert record.stamp == 50
-    assert record.readings.series.tolist() == [0, 1, 2]
-    assert record.names == ["a/x", "a/y", "b/x"]
-    assert record.tally == Tally(messages=3, decoded=3)
-    assert record.recent.packet_ids.tolist() == [7]
-    assert gathering.packet_ids == [7, 8, 9]
+    whole = joined(arrivals(1, 1, first_id=7), arrivals(1, first_id=9))
+    assert whole == Arrivals(["t0", "t1", "t0"], [b"t0", b"t1", b"t0"], [7, 8, 9], range(3), None, 1)
+
+
+def test_rows_of_level_one_keep_their_places_between_others() -> None:
+    whole = joined(arrivals(0, 1), arrivals(0), arrivals(1, 0, 1, first_id=5))
+    assert whole.packet_ids == [1, 5, 6]
+    assert list(whole.at_least_once) == [1, 3, 5]
+
+
+def test_level_nought_alone_has_nothing_to_acknowledge() -> None:
+    whole = joined(arrivals(0), arrivals(0, 0))
+    assert (whole.packet_ids, list(whole.at_least_once)) == ([], [])
+
+
+def test_marks_of_redelivery_stay_with_their_messages() -> None:
+    whole = joined(arrivals(1, 0), arrivals(1, 1, first_id=2, duplicate=True), arrivals(1, first_id=4))
+    assert whole.duplicate == [False, True, True, False]
 
 
 def test_a_record_belongs_to_one_connection() -> None:
     gathering = Gathering()
-    assert gathering.takes(arrivals(connection=5))
-    gathering.feed(arrivals(1, connection=5), decoded(0))
-    assert gathering.takes(arrivals(connection=5))
-    assert not gathering.takes(arrivals(connection=6))
+    assert gathering.takes(arrivals(1, connection=5))
+    gathering.feed(arrivals(1, connection=5))
+    assert gathering.takes(arrivals(1, connection=5))
+    assert not gathering.takes(arrivals(1, connection=6))
 
 
 def test_it_is_full_at_its_bound() -> None:
     gathering = Gathering()
-    gathering.feed(arrivals(), decoded(*[0] * (gather.MAX_ROWS - 1)))
-    assert not gathering.full
-    gathering.feed(arrivals(), decoded(0))
-    assert gathering.full
-
-
-def test_refused_payloads_alone_still_make_a_record() -> None:
-    gathering = Gathering()
-    gathering.feed(arrivals(3), Decoded(decoded().readings, [], Tally(messages=1, dead={"json": 1}), no_recent()))
+    assert not gathering
+    gathering.feed(arrivals(*[0] * (gather.MAX_MESSAGES - 1)))
     assert gathering
-    assert gathering.record(1).tally.dead == {"json": 1}
+    assert not gathering.full
+    gathering.feed(arrivals(0))
+    assert gathering.full

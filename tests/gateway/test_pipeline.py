@@ -215,6 +215,43 @@ async def test_a_checkpoint_waits_for_outputs_that_are_not_spooled_though_their_
     await gateway.finish()
 
 
+async def test_what_arrives_while_a_commit_waits_for_another_is_not_forgotten(tmp_path: Path) -> None:
+    disk = Disk()
+    config = msgspec.structs.replace(configuration(tmp_path), time=Time(idle=Duration(10**12)))
+    gateway = Pipeline(config, recovery.recover(config, disk, 0, lambda: 7), Clock())
+    gateway.begin()
+    disk.hold.clear()
+    disk.syncing.clear()
+    commits = [asyncio.create_task(gateway.commit()), asyncio.create_task(gateway.commit())]
+    await until(disk.syncing.is_set, "the first commit is at work, and the second waits for it")
+    gateway.arrived(Arrivals(["s/d/m"], [b"1"], [1], range(1), None, 1))
+    disk.hold.set()
+    assert await asyncio.gather(*commits) == [True, True]
+    assert gateway.journal.durable == gateway.at.position == 3
+    gateway.stop()
+    await gateway.finish()
+
+
+async def test_a_gateway_starts_on_a_full_disk(tmp_path: Path, fake_broker: FakeBroker, short_retries: None) -> None:
+    del short_retries
+    config = configuration(tmp_path, fake_broker.url)
+    opened = recovery.recover(config, OsFiles(), 0, lambda: 7)
+    gateway = Pipeline(config, opened, Clock())
+    gateway.begin()
+    gateway.arrived(Arrivals(["s/d/m"], [b"1"], [], range(0), None, 1))
+    gateway.close_record()
+    gateway.journal.commit()  # and then it is killed: the replay has something to spool
+    gateway.stop()
+    gateway.journal.close()
+    gateway.spool.close()
+    disk = Disk(full="data")
+    async with running(config, disk) as again:
+        await until(lambda: again.stalled, "the disk refuses the journal too")
+        disk.full = ""
+        await until(lambda: again.at.derive.pending == 0 and not again.stalled, "there is room again")
+    assert stated(tmp_path) == 1
+
+
 async def test_a_changed_configuration_is_a_record_and_the_same_one_is_not(tmp_path: Path) -> None:
     config = configuration(tmp_path)
     changed = msgspec.structs.replace(config, window=(Window(size=Duration(80 * MS)),))

@@ -169,6 +169,7 @@ def test_a_gateway_that_lost_its_journal_goes_on_behind_what_it_had_spooled(tmp_
     shutil.rmtree(tmp_path / "journal")
     opened = recovery.recover(config, OsFiles(), 0, lambda: 8)
     assert opened.at.derive.names == ["pump/t", "fan/t", "saw/t"]
+    assert list(opened.at.derive.definitions.values()) == [0]
     seq = opened.journal.append(RECORDS[0])
     assert seq > opened.spool.cover("telemetry").record, "or its outputs would pass for spooled ones"
     opened.journal.append(readings(90, (2, 1.0), (3, 2.0), names=("axe/t",)))

@@ -237,6 +237,22 @@ def test_a_tail_torn_at_any_byte_costs_the_torn_record_only(tmp_path: Path) -> N
         log.close()
 
 
+def test_what_a_killed_process_wrote_and_did_not_sync_survives_a_power_cut_later(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    log = filled(opened(tmp_path, files), 1)
+    log.append(Kind.WINDOWS, body(2))
+    assert log._active is not None
+    files.write(log._active, log._waiting[0].data)  # and then it is killed
+    log.close()
+    log = opened(tmp_path, files, segment_bytes=1)
+    filled(log, 3)  # to a file of its own
+    log.close()
+    files.power_cut(random.Random(3))
+    log = opened(tmp_path, files)
+    assert contents(log) == expected(1, 3)
+    log.close()
+
+
 @pytest.mark.parametrize("size", [0, 1, 31, 32, 70])
 def test_a_file_torn_before_its_first_record_is_no_file(tmp_path: Path, size: int) -> None:
     filled(opened(tmp_path), 4).close()
@@ -493,7 +509,7 @@ def test_a_file_with_nothing_but_its_header_keeps_the_place_and_what_it_says(tmp
     chain = log.chain
     assert (log.newest_first, log.newest_about(), log.drop_before(4)[0]) == (4, {"turn": 2}, 3)
     log.close()
-    files = FaultyFiles({("sync", number): errno.EIO for number in (1, 2)})
+    files = FaultyFiles({("sync", number): errno.EIO for number in (1, 2, 3)})  # the first is that of the opening
     log = opened(tmp_path, files, about=lambda: {"turn": 3})
     assert (log.oldest, log.next, log.chain) == (4, 4, chain)
     log.append(Kind.WINDOWS, body(4))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import count
 from pathlib import Path
@@ -457,6 +459,28 @@ async def test_a_disk_that_refuses_the_new_epoch_leaves_the_old_one_to_be_tried_
         await here.until_stored("alerts 1")
         assert here.states[0] == (False, "no new epoch: cloned")
         assert [hello.epoch for hello in here.cloud.hellos] == [100, 100, 101]
+
+
+async def test_a_spool_that_cannot_be_read_is_tried_again(tmp_path: Path) -> None:
+    async def serves(session: Session) -> None:
+        await session.serve()
+
+    class Busy(OsFiles):
+        left = 0
+
+        def read(self, path: Path, offset: int = 0, size: int = -1) -> bytes:
+            if self.left:
+                self.left -= 1
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return super().read(path, offset, size)
+
+    async with world(tmp_path, Cloud(serves)) as here:
+        for log in here.spool._logs.values():
+            log.files = files = Busy()
+            files.left = 1
+        here.put("alerts")
+        await here.until_stored("alerts 1")
+        assert any("cannot be read" in why for _, why in here.states)
 
 
 async def test_a_cloud_that_has_more_than_we_sent_begins_a_new_epoch(tmp_path: Path) -> None:

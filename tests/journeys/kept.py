@@ -36,11 +36,11 @@ class Statements:
     stated: list[tuple[str, Stated]] = field(default_factory=list)  # with series' names
 
     def add(self, windows: WindowRows, names: Sequence[str]) -> None:
-        """Take rows; one that is stated again must say the same."""
+        """Take rows; none may be stated twice."""
         for row in zip(*windows, strict=True):
             key = (names[row[0]], int(row[1]), int(row[2]), int(row[3]))
-            rest = b"".join(value.tobytes() for value in row[4:])
-            assert self.rows.setdefault(key, rest) == rest, f"{key} was stated twice, differently"
+            assert key not in self.rows, f"{key} was stated twice"
+            self.rows[key] = b"".join(value.tobytes() for value in row[4:])
             minimum, maximum = float(row[7]), float(row[8])
             self.stated.append((key[0], Stated(key[2], key[3], int(row[4]), round(minimum), round(maximum))))
 

@@ -143,11 +143,7 @@ async def test_killed_while_a_cloud_receipts(
         for point, hit, when in WITH_A_CLOUD:
             options = ("--point", point, "--hit", hit, "--when", when, "--archive", here.archive)
             async with here.gateway(victim.start, *options) as doomed:
-                import time
-
-                t = time.time()
                 assert await doomed.ended(f"death at {point} {hit}") == -9, doomed.said()
-                print(point, time.time() - t)
         async with here.gateway(victim.start, "--archive", here.archive) as survivor:
             await survivor.recorded(2 * await finished(publisher))
             await survivor.settled()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from cli.broker import EmbeddedBroker
 from cli.publisher import Publisher
@@ -25,7 +26,17 @@ size = "500ms"
 idle = "500ms"
 """
 
+SIZE = 500 * 10**6
+
 ONE_SERIES = 'measurement = "heat"'
+
+
+class Reading(NamedTuple):
+    """What a device published."""
+
+    topic: str
+    time: int
+    value: float
 
 
 @asynccontextmanager
@@ -33,21 +44,26 @@ async def recording(port: int, target: int) -> AsyncIterator[list[bytearray]]:
     """Pass connections on, and give what the connecting side sent, a buffer each."""
     sent: list[bytearray] = []
 
-    async def passed_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: bytearray | None) -> None:
-        while data := await reader.read(1 << 16):
-            if kept is not None:
+    handlers: list[asyncio.Task[None] | None] = []
+
+    async def passed_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: bytearray) -> None:
+        try:
+            while data := await reader.read(1 << 16):
                 kept += data
-            writer.write(data)
-        writer.close()
+                writer.write(data)
+        finally:
+            writer.close()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        kept = bytearray()
+        handlers.append(asyncio.current_task())
+        kept, answers = bytearray(), bytearray()
         sent.append(kept)
         there, back = await asyncio.open_connection("127.0.0.1", target)
-        await asyncio.gather(passed_on(reader, back, kept), passed_on(there, writer, None), return_exceptions=True)
+        await asyncio.gather(passed_on(reader, back, kept), passed_on(there, writer, answers), return_exceptions=True)
 
     async with await asyncio.start_server(connected, "127.0.0.1", port):
         yield sent
+    await asyncio.gather(*filter(None, handlers))
 
 
 def messages(stream: bytes) -> Iterator[bytes]:
@@ -125,21 +141,30 @@ def check(stream: bytes, said: list[bytes], publisher: Publisher) -> None:
     bodies = [frame.load(one.kind, one.body) for one in frames]
     rows = [decode_windows(body.columns) for body in bodies if isinstance(body, WindowsBody)]
     columns = b"".join(body.columns for body in bodies if isinstance(body, WindowsBody))
-    edges = {value for windows in rows for column in edge_columns(windows) for value in column}
+    readings = [reading(*publisher.devices.message(k)) for k in range(publisher.sent)]
+    edges = edges_of(readings)
+    said_edges = {value for windows in rows for column in edge_columns(windows) for value in column}
     means = {value for windows in rows for value in [*windows.mean.tolist(), *windows.deviation.tolist()]}
-    readings = [publisher.devices.message(k)[1] for k in range(publisher.sent)]
-    inner = [(value, time) for value, time in map(value_and_time, readings) if value not in edges]
+    inner = [one for one in readings if one.value not in edges]
     assert len(inner) > len(readings) // 2, "windows must hold enough readings for this to mean anything"
     assert sum(int(windows.count.sum()) for windows in rows) == len(readings)
-    assert not means & {value for value, _ in inner}
+    assert said_edges == edges, "no more of a window than its first, last, least and greatest"
+    assert not means & {one.value for one in inner}
     everything = b"\0".join([stream, *said, *(one.body for one in frames), columns])
-    assert [reading for reading in inner if any(trace in everything for trace in traces(*reading))] == []
+    assert [one for one in inner if any(trace in everything for trace in traces(one.value, one.time))] == []
 
 
 def edge_columns(rows: WindowRows) -> list[list[float]]:
     return [column.tolist() for column in (rows.first, rows.last, rows.minimum, rows.maximum)]
 
 
-def value_and_time(payload: bytes) -> tuple[float, int]:
+def reading(topic: str, payload: bytes) -> Reading:
     time, value, _ = (part.split(b":")[1] for part in payload.strip(b"{}").split(b","))
-    return float(value), int(time)
+    return Reading(topic, int(time), float(value))
+
+
+def edges_of(readings: list[Reading]) -> set[float]:
+    windows: dict[tuple[str, int], list[float]] = {}
+    for one in readings:  # in the order of their times
+        windows.setdefault((one.topic, one.time // SIZE), []).append(one.value)
+    return {edge for values in windows.values() for edge in (values[0], values[-1], min(values), max(values))}
