@@ -16,8 +16,9 @@ REMEDIES = {
     "time": "the event time cannot be read; see `time` and `time_unit`",
     "too_large": "the payload is larger than 64 KiB",
     "depth": "the payload is nested too deeply",
-    "not_finite": "the value is NaN or infinite",
-    "series": "there are more series than max_series",
+    "number": 'the payload is not one number as text; JSON is format = "json"',
+    "msgpack": "the payload is not msgpack",
+    "series_limit": "there are more series than max_series",
 }
 
 

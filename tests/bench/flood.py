@@ -16,7 +16,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--messages", type=int, required=True)
     options = parser.parse_args()
-    load = encode(options.messages, 0, "json")
+    # 1,000 devices, each every 12 ms of event time: about the rate at which a broker passes it on, so event time keeps
+    # step with real time.
+    load = encode(options.messages, 0, "json", devices=1000, interval_ms=12)
     with socket.create_connection(("127.0.0.1", options.port)) as connection:
         connection.sendall(mqtt5.ConnectPacket("flood", clean_start=True, keep_alive=600).write())
         connection.recv(4096)

@@ -89,7 +89,7 @@ def start(command: list[str], *, core: int, log: Path | None = None) -> Iterator
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
     """Give a directory on a disk (not in memory, where fsync costs nothing) and remove it."""
-    directory = Path(tempfile.mkdtemp(prefix="fieldgate-bench-", dir=os.environ.get("FIELDGATE_BENCH_DIR")))
+    directory = Path(tempfile.mkdtemp(prefix="fieldgate-bench-", dir=os.environ.get("FIELDGATE_BENCH_DIR", "/var/tmp")))
     try:
         yield directory
     finally:
@@ -108,6 +108,23 @@ class Gateway:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=30) as answer:
             lines = answer.read().decode().splitlines()
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+
+    @property
+    def recorded(self) -> float:
+        """Readings in the journal so far."""
+        return self.metrics()["fieldgate_readings_recorded_total"]
+
+    def ready(self) -> None:
+        """Wait until it is connected to its broker."""
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5),
+            ):
+                return
+            time.sleep(0.05)
+        raise TimeoutError("the gateway is not ready")
 
     def until(self, name: str, value: float, seconds: float) -> float:
         """Wait until a metric has reached a value; return its last value (less, if the time is up)."""

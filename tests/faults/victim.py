@@ -7,7 +7,7 @@ at a random moment instead; `--list` prints, when it ends in order, how often ea
 `--nursery` makes victims of one interpreter, by fork: importing costs each as much as all that it lives through.
 
 A kernel that goes on keeps what was written, synced or not: kill -9 tests order and atomicity. What a power cut loses,
-`gateway.segment.faults` forgets.
+`tests.faults.disk` forgets.
 """
 
 from __future__ import annotations
