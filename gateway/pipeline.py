@@ -88,6 +88,7 @@ class Pipeline:
         self.stalled = False  # the last commit failed
         self._gathering = Gathering()
         self._uncommitted: list[_Applied] = []
+        self._declared: dict[str, int] = {}  # per lane, the end of the last range declared gone in this epoch
         self._unsent: list[tuple[str, int, int]] = []  # appended to the spool, not yet durable
         self._commit_wanted = asyncio.Event()
         self._spool_wanted = asyncio.Event()
@@ -154,6 +155,7 @@ class Pipeline:
         """Begin a new epoch: the cloud has something else under this one."""
         log.warning("spool: a new epoch begins: %s", reason)
         now = self.clock.now()
+        self._declared.clear()
         counts = self.at.derive.totals.counts()
         for loss in self.spool.begin_epoch(now):  # sequences of the old epoch: declared as counts
             log.warning("spool: frames %d to %d of %s were lost (%s)", loss.first, loss.last, loss.lane, loss.cause)
@@ -162,7 +164,10 @@ class Pipeline:
         self._spool_wanted.set()
 
     def _gone(self, lane: str, first: int, last: int) -> None:
-        """Declare frames that the cloud misses and the spool does not hold."""
+        """Declare frames that the cloud misses and the spool does not hold; once, though each connection finds them."""
+        if last <= self._declared.get(lane, 0):
+            return
+        self._declared[lane] = last
         self._declare([Loss(lane, first, last, "gone")], self.clock.now())
         self._spool_wanted.set()
 
