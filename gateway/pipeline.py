@@ -94,6 +94,8 @@ class Pipeline:
         self._spool_wanted = asyncio.Event()
         self._committing = asyncio.Lock()
         self._spooling = asyncio.Lock()
+        self._failed = asyncio.Event()
+        self._error: Exception | None = None  # what a timer's callback raised
         self._stopping = False
         self._believed = False  # what the last clock record says of the wall clock
         self._record_timer: asyncio.TimerHandle | None = None
@@ -204,7 +206,7 @@ class Pipeline:
             self.close_record()
         elif self._record_timer is None:
             delay = self.config.journal.record_interval / 1e9
-            self._record_timer = asyncio.get_running_loop().call_later(delay, self.close_record)
+            self._record_timer = asyncio.get_running_loop().call_later(delay, self._guarded, self.close_record)
 
     def close_record(self) -> None:
         """Make one journal record of what was gathered, and apply it."""
@@ -250,11 +252,25 @@ class Pipeline:
             self._tick_timer = None
         if due != NEVER and not self._stopping:
             delay = max((due - self.clock.now()) / 1e9, self.config.journal.record_interval / 1e9)
-            self._tick_timer = asyncio.get_running_loop().call_later(delay, self.tick)
+            self._tick_timer = asyncio.get_running_loop().call_later(delay, self._guarded, self.tick)
 
     def _hold_intake(self) -> None:
         if self.intake is not None and self.journal.pending_bytes > self.config.journal.max_pending:
             self.intake.pause()
+
+    def _guarded(self, callback: Callable[[], None]) -> None:
+        """Let a timer's callback end the gateway if it raises: the journal may hold a record that was not applied."""
+        try:
+            callback()
+        except Exception as error:  # noqa: BLE001 - raised again from `fail`: the loop would only log it
+            self._error = error
+            self._failed.set()
+
+    async def fail(self) -> None:
+        """Wait for a timer's callback to fail, and raise what it raised."""
+        await self._failed.wait()
+        assert self._error is not None
+        raise self._error
 
     # The commit: acknowledgements and spool wait for it.
 
@@ -456,6 +472,7 @@ async def _run_tasks(pipeline: Pipeline, stop: asyncio.Event, on_ready: Callable
         for loop in (pipeline.commit_for_ever, pipeline.spool_for_ever):
             tasks.create_task(loop(), name=loop.__name__)
         connections = [tasks.create_task(pipeline.checkpoint_for_ever(), name="checkpoint")]
+        connections.append(tasks.create_task(pipeline.fail(), name="fail"))
         connections += [
             tasks.create_task(side.run(), name=type(side).__name__.lower())
             for side in (pipeline.intake, pipeline.uplink)

@@ -324,3 +324,17 @@ async def test_frames_that_are_gone_are_declared_once_an_epoch(tmp_path: Path) -
     assert all(body.counts["messages"] == 0 for body in declared(gateway))
     gateway.stop()
     await gateway.finish()
+
+
+async def test_a_timer_that_fails_ends_the_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Derive) -> int:
+        raise ZeroDivisionError
+
+    ready: asyncio.Future[Pipeline] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(pipeline.run(configuration(tmp_path), on_ready=ready.set_result, stop=asyncio.Event()))
+    gateway = await ready
+    monkeypatch.setattr(Derive, "due", broken)
+    gateway._guarded(gateway.tick)
+    with pytest.raises(ExceptionGroup) as ended:
+        await task
+    assert ended.group_contains(ZeroDivisionError)
