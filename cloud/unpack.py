@@ -15,7 +15,7 @@ from cloud.store import Arrived, Holds, Undecodable, Windows
 from protocol.columns import decode_windows
 from protocol.errors import FrameRefused
 from protocol.frame import Header, check, decode, load, split
-from protocol.messages import LANES, DefinitionsBody, Kind, LossesBody, WindowsBody
+from protocol.messages import LANES, AlertsBody, DefinitionsBody, Kind, LossesBody, WindowsBody
 
 SLICE = 4 << 20
 MAX_ROWS = 65_536
@@ -24,6 +24,10 @@ MAX_SEQ = 1 << 62
 MAX_KEPT = 16 << 10
 """Bytes kept of what cannot be decoded."""
 MAX_DOMAIN = 128
+MAX_COUNT = 1 << 40
+"""Readings in one window, so that the sum over a batch fits too."""
+INTEGERS = range(-(1 << 63), 1 << 63)
+"""What can be stored; the wire allows unsigned ones beyond it."""
 ROW_BYTES = 72
 """What one window row occupies in memory."""
 BELONGS = {
@@ -75,14 +79,25 @@ def _holds(lane: str, head: Header, data: memoryview) -> Holds:
         return Undecodable(refused.reason, refused.detail, raw[:MAX_KEPT] or bytes(data[:MAX_KEPT]))
 
 
-def _checked(body: DefinitionsBody | WindowsBody | LossesBody | Holds) -> Holds:
+def _checked(body: DefinitionsBody | WindowsBody | AlertsBody | LossesBody | Holds) -> Holds:
     if isinstance(body, WindowsBody):
         return _windows(body)
+    if isinstance(body, AlertsBody):
+        for alert in body.alerts:
+            _storable(alert.start, alert.revision, alert.stamp, alert.version, max(alert.series, default=0))
     if isinstance(body, LossesBody):
+        _storable(*body.counts.values())
         for loss in body.losses:
+            _storable(loss.oldest, loss.newest)
             if loss.lane not in LANES or not 1 <= loss.first <= loss.last < MAX_SEQ:
                 raise FrameRefused("loss", f"{loss.lane} {loss.first} to {loss.last}")
     return body
+
+
+def _storable(*numbers: int) -> None:
+    for number in numbers:
+        if number not in INTEGERS:
+            raise FrameRefused("range", str(number))
 
 
 def _windows(body: WindowsBody) -> Windows:
@@ -91,4 +106,6 @@ def _windows(body: WindowsBody) -> Windows:
     rows = decode_windows(body.columns, max_rows=MAX_ROWS)
     if rows.rows != body.rows:
         raise FrameRefused("rows", f"{rows.rows} where {body.rows} were stated")
+    if rows.rows and not 0 <= rows.count.min() <= rows.count.max() < MAX_COUNT:
+        raise FrameRefused("range", f"a count of {rows.count.min()} or {rows.count.max()}")
     return Windows(rows, body.domain)

@@ -63,11 +63,11 @@ def first_of(name: str) -> int | None:
 
 
 def encode_opening(opening: Opening) -> bytes:
-    """Make the SEGMENT frame; an `about` that does not fit into a frame is left out, and the file is not `whole`."""
+    """Make the SEGMENT frame; an `about` that does not fit into a frame is left out: the file says nothing."""
     try:
         return _encode_opening(opening)
     except FrameRefused:
-        return _encode_opening(opening._replace(whole=False, about={}))
+        return _encode_opening(opening._replace(about={}))
 
 
 def _encode_opening(opening: Opening) -> bytes:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cloud.store import sqlite
 from cloud.store.sqlite import MAX_READS, SqliteStore
 from protocol.errors import StoreUnavailable
-from tests.cloud.wire import Clock, Wire
+from tests.cloud.wire import DEADLINE_S, Clock, Wire
 
 
 @pytest.fixture
@@ -67,6 +70,48 @@ async def test_an_error_of_ours_costs_only_its_own_write(store: SqliteStore, wir
     answers = await asyncio.gather(bad, good, return_exceptions=True)
     assert isinstance(answers[0], ZeroDivisionError)
     assert not isinstance(answers[1], BaseException)
+
+
+class Stubborn(sqlite3.Connection):
+    """A connection on which statements fail as a test says."""
+
+    failing: dict[str, Exception]
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        if error := self.failing.get(sql):
+            raise error
+        return super().execute(sql, *values)
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        pytest.param(
+            {"COMMIT": sqlite3.OperationalError("disk"), "ROLLBACK": sqlite3.OperationalError("disk")}, id="rollback"
+        ),
+        pytest.param({"COMMIT": MemoryError("no room")}, id="an error that is not the database's"),
+        pytest.param({"COMMIT": MemoryError("no room"), "ROLLBACK": sqlite3.OperationalError("disk")}, id="both"),
+    ],
+)
+async def test_whatever_ends_a_commit_every_writer_is_told_and_the_next_is_served(
+    tmp_path: Path, clock: Clock, wire: Wire, monkeypatch: pytest.MonkeyPatch, failing: dict[str, Exception]
+) -> None:
+    monkeypatch.setattr(Stubborn, "failing", {}, raising=False)
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Stubborn))
+    store = SqliteStore(tmp_path / "test.db", clock)
+    await store.open()
+    Stubborn.failing = failing
+    for _ in range(2):
+        writes = [asyncio.create_task(store.hello(wire.hello(gateway=name), 0)) for name in ("barn", "shed")]
+        done, _pending = await asyncio.wait(writes, timeout=DEADLINE_S)
+        assert [type(write.exception()) for write in writes if write in done] == [StoreUnavailable] * 2
+    assert await store.check() != ""
+    Stubborn.failing = {}
+    await store.check()
+    assert await store.check() == ""
+    await store.hello(wire.hello(), 0)
+    assert [view.name for view in await store.gateways()] == ["barn"]
+    await store.close()
 
 
 async def test_a_newer_format_is_refused(tmp_path: Path, clock: Clock) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud.store import Applied, Store, Totals
+from cloud.store import Applied, Arrived, Store, Totals
 from cloud.store.answers import AlertView, DropView, FrameCounts, GatewayView, SeriesView
 from cloud.store.sqlite import SqliteStore
 from protocol.errors import StoreUnavailable
@@ -168,6 +168,49 @@ async def test_what_cannot_be_kept_is_quarantined_receipted_and_counted(
     after = await store.apply(wire.batch(wire.windows((1, 0, 0, 9))))
     assert after.quarantined == {}
     assert await counts(store, 2) == [(0, 0, 9)]
+
+
+@pytest.mark.parametrize(
+    ("make", "readings"),
+    [
+        pytest.param(lambda wire: wire.alerts(Alert([0], 0, 0, 1 << 63, 1.0, "r")), 12, id="an alert's stamp"),
+        pytest.param(lambda wire: wire.alerts(Alert([1 << 63], 0, 0, 0, 1.0, "r")), 12, id="an alert's series"),
+        pytest.param(lambda wire: wire.losses(recorded=1 << 63), 12, id="a count"),
+        pytest.param(lambda wire: wire.losses(Loss("alerts", 1, 2, "c", 1 << 63)), 12, id="a loss's time"),
+        pytest.param(lambda wire: wire.windows(*((0, n, 0, 1 << 62) for n in range(2, 6))), 12, id="a sum of counts"),
+    ],
+)
+async def test_an_integer_that_cannot_be_kept_costs_its_own_frame_only(
+    store: Store, wire: Wire, make: Callable[[Wire], Arrived], readings: int
+) -> None:
+    await begin(store, wire)
+    before, bad, after = wire.windows((0, 0, 0, 5)), make(wire), wire.windows((0, 1, 0, 7))
+    applied = await store.apply(wire.batch(before, bad, after))
+    assert (applied.accepted, applied.quarantined, applied.windows) == (3, {"store": 1}, 2)
+    assert (applied.readings, applied.bytes, len(applied.stored)) == (readings, 300, 2)
+    assert {lane: mark.upto for lane, mark in applied.marks.items()} == {
+        frame.lane: frame.seq for frame in (before, bad, after)
+    }
+    assert await counts(store) == [(0, 0, 5), (1, 0, 7)]
+    (view,) = await store.gateways()
+    assert view.frames == FrameCounts(4, 0, 1)
+
+
+async def test_readings_of_a_row_said_again_in_another_frame_are_counted_once(store: Store, wire: Wire) -> None:
+    await begin(store, wire)
+    await store.apply(wire.batch(wire.windows((0, 0, 0, 5), (1, 0, 0, 6))))
+    later = Wire(epoch=8)
+    await store.hello(later.hello(), 0)
+    await store.apply(later.batch(later.definitions()))
+    applied = [
+        await store.apply(later.batch(later.windows(*rows)))
+        for rows in (
+            [(0, 0, 0, 5), (1, 0, 0, 6)],
+            [(0, 0, 0, 5), (1, 0, 0, 6), (1, 10, 0, 7), (1, 10, 1, 8)],
+            [(0, 10, 0, 9), (0, 10, 1, 10), (0, 20, 1, 3)],
+        )
+    ]
+    assert [(one.windows, one.readings) for one in applied] == [(0, 0), (2, 7), (3, 9)]
 
 
 def _huge() -> DefinitionsBody:

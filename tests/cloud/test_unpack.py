@@ -11,8 +11,11 @@ from cloud.store import Undecodable, Windows
 from cloud.unpack import SLICE, unpack
 from protocol.errors import FrameRefused
 from protocol.frame import encode
-from protocol.messages import Cover, Kind, Loss, LossesBody, WindowsBody
+from protocol.messages import Alert, AlertsBody, Cover, Kind, Loss, LossesBody, WindowsBody
 from tests.cloud.wire import Wire, definitions, windows_body
+
+BIG = 1 << 63
+"""The first integer that cannot be stored."""
 
 
 def test_frames_come_out_in_order_with_what_they_hold() -> None:
@@ -49,6 +52,18 @@ def test_frames_come_out_in_order_with_what_they_hold() -> None:
         pytest.param("results", Kind.LOSSES, LossesBody(Cover(), [Loss("l", 1, 2, "c")]), "loss", id="unknown lane"),
         pytest.param("results", Kind.LOSSES, LossesBody(Cover(), [Loss("alerts", 3, 2, "c")]), "loss", id="backwards"),
         pytest.param("results", Kind.LOSSES, LossesBody(Cover(), [Loss("alerts", 0, 2, "c")]), "loss", id="zero"),
+        pytest.param(
+            "results", Kind.LOSSES, LossesBody(Cover(), [Loss("alerts", 1, 2, "c", BIG)]), "range", id="oldest"
+        ),
+        pytest.param("results", Kind.LOSSES, LossesBody(Cover(), [], {"recorded": BIG}), "range", id="recorded"),
+        pytest.param(
+            "alerts", Kind.ALERTS, AlertsBody(Cover(), [Alert([0], 0, 0, BIG, 1.0, "r")]), "range", id="stamp"
+        ),
+        pytest.param(
+            "alerts", Kind.ALERTS, AlertsBody(Cover(), [Alert([BIG], 0, 0, 0, 1.0, "r")]), "range", id="series"
+        ),
+        pytest.param("telemetry", Kind.WINDOWS, windows_body((0, 5, 0, 1 << 62)), "range", id="a count too large"),
+        pytest.param("telemetry", Kind.WINDOWS, windows_body((0, 5, 0, -1)), "range", id="a negative count"),
     ],
 )
 def test_a_well_framed_frame_that_holds_nonsense_is_told_by_cause(

@@ -162,6 +162,17 @@ def test_an_about_too_large_for_a_frame_is_left_out(tmp_path: Path) -> None:
     log.close()
 
 
+def test_files_whose_about_is_too_large_are_dropped_one_by_one(tmp_path: Path) -> None:
+    log = filled(opened(tmp_path, segment_bytes=400, about=lambda: {"names": "x" * (frame.MAX_RAW + 1)}), 12)
+    firsts = [layout.first_of(name) or 0 for name in segments(tmp_path)]
+    sealed = log.oldest_sealed()
+    assert sealed is not None
+    assert sealed.last == firsts[1] - 1
+    assert log.drop_before(firsts[1])[0] == firsts[1] - 1
+    assert contents(log) == expected(firsts[1], 12)
+    log.close()
+
+
 def test_a_record_too_large_for_a_frame_is_refused_and_changes_nothing(log: Log) -> None:
     with pytest.raises(FrameRefused, match="size"):
         log.append(Kind.WINDOWS, bytes(frame.MAX_RAW + 1))

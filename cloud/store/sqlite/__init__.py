@@ -173,7 +173,11 @@ class SqliteStore:
                 await self._wanted.wait()
                 continue
             group = self._group()
-            answers = await loop.run_in_executor(self._thread, self._commit, [write.run for write in group])
+            try:
+                answers = await loop.run_in_executor(self._thread, self._commit, [write.run for write in group])
+            except Exception as error:  # whatever it was, the writers are told and the next ones are served
+                log.exception("store: a commit ended with an error of ours")
+                answers = [StoreUnavailable(f"{self.path}: {error!r}")] * len(group)
             for write, answer in zip(group, answers, strict=True):
                 self._room.give(write.size)
                 _settle(write.answer, answer)
@@ -227,6 +231,9 @@ class SqliteStore:
         except sqlite3.Error as error:
             self._roll_back()
             return [StoreUnavailable(f"{self.path}: {error}")] * len(runs)
+        except BaseException:
+            self._roll_back()
+            raise
         return answers
 
     def _savepoint(self, run: Callable[[Writer], Any]) -> Any:
@@ -245,7 +252,10 @@ class SqliteStore:
     def _roll_back(self) -> None:
         self._writer.forget()
         if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            try:
+                self._connection.execute("ROLLBACK")
+            except sqlite3.Error as error:  # the next commit fails at BEGIN, and this is tried again
+                log.warning("store: cannot roll back: %s", error)
 
     def _run_read(self, run: Callable[[Reader], T]) -> T:
         end = monotonic() + MAX_READ_S

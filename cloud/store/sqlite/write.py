@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from cloud.ledger import Lane, Verdict
 from cloud.store import Applied, Arrived, Batch, Greeted, Stored, Undecodable, Windows
@@ -26,6 +29,8 @@ EXPIRE_ROWS = 1000
 
 ENCODE = msgspec.msgpack.encode
 ENCODE_JSON = msgspec.json.encode
+UNSTORABLE = (OverflowError, sqlite3.DataError, sqlite3.IntegrityError)
+"""What the database cannot hold; any other error of its is not the batch's fault."""
 DECODE = msgspec.msgpack.Decoder(Lane).decode
 
 
@@ -88,14 +93,13 @@ class Writer:
         return Greeted({lane: ledger.mark for lane, ledger in lanes.items()})
 
     def apply(self, batch: Batch) -> Applied:
-        """Write a batch; what the database cannot hold is quarantined instead."""
+        """Write a batch; a frame that the database cannot hold is quarantined instead."""
         try:
             return self._apply(batch)
-        except (OverflowError, sqlite3.DataError, sqlite3.IntegrityError) as error:
+        except UNSTORABLE:
             self._connection.execute("ROLLBACK TO batch")
             self.forget()
-            refused = Undecodable("store", str(error), b"")
-            return self._apply(batch._replace(frames=[frame._replace(holds=refused) for frame in batch.frames]))
+            return _joined([self._apply_alone(batch._replace(frames=[frame])) for frame in batch.frames])
 
     def expire(self, before: int, after: int) -> int:
         """Delete what is older, of the next EXPIRE_SERIES series; give the series to go on after, 0 when done."""
@@ -108,6 +112,18 @@ class Writer:
         for stream in run(sql, (after, after + EXPIRE_SERIES)).fetchall():
             run(EXPIRE_WINDOWS, (*stream, before, EXPIRE_ROWS))
         return int(after + EXPIRE_SERIES)
+
+    def _apply_alone(self, batch: Batch) -> Applied:
+        self._connection.execute("SAVEPOINT frame")
+        try:
+            return self._apply(batch)
+        except UNSTORABLE as error:
+            self._connection.execute("ROLLBACK TO frame")
+            self.forget()
+            refused = Undecodable("store", str(error), b"")
+            return self._apply(batch._replace(frames=[frame._replace(holds=refused) for frame in batch.frames]))
+        finally:
+            self._connection.execute("RELEASE frame")
 
     def _apply(self, batch: Batch) -> Applied:
         gateway = self._numbers.gateway(batch.gateway)
@@ -176,14 +192,23 @@ class Writer:
         for number in np.unique(definition).tolist():
             self._numbers.stream(series[definition == number], number, domain)
         columns = (series.tolist(), definition.tolist(), *(column.tolist() for column in rows[2:]))
-        values = (
-            (number, kind, domain, start, revision, *rest, now)
-            for number, kind, start, revision, *rest in zip(*columns, strict=True)
-        )
-        outcome.windows += self._connection.executemany(WINDOW, values).rowcount
-        outcome.readings += _readings(epoch, windows)
+        written = self._upsert(zip(*columns, strict=True), domain, now)
+        outcome.windows += int(np.count_nonzero(written))
+        outcome.readings += _readings(epoch, windows, written)
         outcome.stored.append(Stored(windows.domain == "", series, rows.start, epoch.sizes[rows.definition], rows))
         return None
+
+    def _upsert(self, rows: Iterable[tuple[Any, ...]], domain: int, now: int) -> NDArray[np.bool_]:
+        """Write window rows, and say of each whether it was new or a higher revision."""
+        changes: list[int] = []
+
+        def values() -> Iterator[tuple[Any, ...]]:
+            for number, kind, start, revision, *rest in rows:
+                changes.append(self._connection.total_changes)  # before this row, after the one above
+                yield (number, kind, domain, start, revision, *rest, now)
+
+        self._connection.executemany(WINDOW, values())
+        return np.diff(changes, append=self._connection.total_changes) > 0
 
     def _write_alerts(self, epoch: Epoch, body: AlertsBody, now: int) -> Undecodable | None:
         values = []
@@ -288,12 +313,33 @@ def _translate(table: Ids, numbers: np.ndarray[tuple[int], np.dtype[np.integer]]
     return found if found.min() >= 0 else None
 
 
-def _readings(epoch: Epoch, windows: Windows) -> int:
+def _readings(epoch: Epoch, windows: Windows, written: NDArray[np.bool_]) -> int:
     """Count the readings in rows stated for the first time: per definition, a hopping window's only once; the most."""
     rows = windows.rows
     share = epoch.hops[rows.definition] / epoch.sizes[rows.definition]
-    counted = np.where(rows.revision == 0, rows.count * share, 0.0)
+    counted = np.where(written & (rows.revision == 0), rows.count * share, 0.0)
     return int(np.bincount(rows.definition, counted).max(initial=0.0).round())
+
+
+def _joined(parts: list[Applied]) -> Applied:
+    """Say what frames applied one after the other come to together."""
+    quarantined: Counter[str] = Counter()
+    for part in parts:
+        quarantined.update(part.quarantined)
+    return Applied(
+        marks={lane: mark for part in parts for lane, mark in part.marks.items()},
+        fork=parts[-1].fork,
+        stored=[stored for part in parts for stored in part.stored],
+        accepted=sum(part.accepted for part in parts),
+        duplicate=sum(part.duplicate for part in parts),
+        deferred=sum(part.deferred for part in parts),
+        quarantined=dict(quarantined),
+        windows=sum(part.windows for part in parts),
+        readings=sum(part.readings for part in parts),
+        bytes=sum(part.bytes for part in parts),
+        new_series=sum(part.new_series for part in parts),
+        committed=0,
+    )
 
 
 def _applied(outcome: Outcome) -> Applied:
