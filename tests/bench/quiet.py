@@ -37,7 +37,7 @@ def beside_a_broker(directory: Path) -> Iterator[tuple[Gateway, str]]:
 
 @contextlib.contextmanager
 def simulate(url: str, devices: int, rate: float) -> Iterator[None]:
-    """Publish at a steady rate from the other core."""
+    """Publish `rate` readings a second in all, at a steady pace, from the other core."""
     command = [
         sys.executable,
         "-m",
@@ -45,7 +45,7 @@ def simulate(url: str, devices: int, rate: float) -> Iterator[None]:
         "simulate",
         f"--broker={url}",
         f"--devices={devices}",
-        f"--rate={rate}",
+        f"--rate={rate / devices}",  # of each device
     ]
     process = subprocess.Popen(["taskset", "-c", str(LOAD_CORE), *command], stdout=subprocess.DEVNULL)
     try:
