@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -224,6 +225,8 @@ def _contradictions(config: GatewayConfig) -> Iterator[tuple[str, object, str]]:
         if broker is not None:
             yield from _broker_contradictions(key, broker)
     yield from _uplink_contradictions(config.uplink)
+    if config.http.listen and not _is_loopback(config.http.listen):
+        yield "http.listen", config.http.listen, 'host:port on loopback, such as "127.0.0.1:9273"'
 
 
 def _source_contradictions(key: str, source: Source) -> Iterator[tuple[str, object, str]]:
@@ -274,6 +277,15 @@ def _broker_contradictions(key: str, broker: Broker) -> Iterator[tuple[str, obje
         yield f"{key}.receive_maximum", broker.receive_maximum, "1 to 65535"
     if broker.password_file and broker.password_env:
         yield f"{key}.password_env", broker.password_env, "only one of password_file and password_env"
+
+
+def _is_loopback(listen: str) -> bool:
+    try:
+        address = urlsplit(f"//{listen}")
+        host, port = address.hostname, address.port
+        return port is not None and (host == "localhost" or ip_address(host or "").is_loopback)
+    except ValueError:
+        return False
 
 
 def _uplink_contradictions(uplink: Uplink) -> Iterator[tuple[str, object, str]]:

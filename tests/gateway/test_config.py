@@ -103,6 +103,11 @@ def test_durations_and_sizes_are_text_with_units() -> None:
             "g.toml: devices.url = 'tcp://x': expected mqtt://host:port or mqtts://host:port",
             id="scheme",
         ),
+        pytest.param(
+            SHORTEST + '[http]\nlisten = "0.0.0.0:9273"',
+            "g.toml: http.listen = '0.0.0.0:9273': expected host:port on loopback, such as \"127.0.0.1:9273\"",
+            id="a face beyond loopback",
+        ),
         pytest.param("name = ", "g.toml: (syntax) = ", id="not TOML"),
     ],
 )
