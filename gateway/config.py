@@ -225,8 +225,7 @@ def _contradictions(config: GatewayConfig) -> Iterator[tuple[str, object, str]]:
         if broker is not None:
             yield from _broker_contradictions(key, broker)
     yield from _uplink_contradictions(config.uplink)
-    if config.http.listen and not _is_loopback(config.http.listen):
-        yield "http.listen", config.http.listen, 'host:port on loopback, such as "127.0.0.1:9273"'
+    yield from _http_contradictions(config.http)
 
 
 def _source_contradictions(key: str, source: Source) -> Iterator[tuple[str, object, str]]:
@@ -277,6 +276,11 @@ def _broker_contradictions(key: str, broker: Broker) -> Iterator[tuple[str, obje
         yield f"{key}.receive_maximum", broker.receive_maximum, "1 to 65535"
     if broker.password_file and broker.password_env:
         yield f"{key}.password_env", broker.password_env, "only one of password_file and password_env"
+
+
+def _http_contradictions(http: Http) -> Iterator[tuple[str, object, str]]:
+    if http.listen and not _is_loopback(http.listen):
+        yield "http.listen", http.listen, 'host:port on loopback, such as "127.0.0.1:9273"'
 
 
 def _is_loopback(listen: str) -> bool:
