@@ -35,7 +35,7 @@ from mqtt5 import (
 
 from gateway.intake.counters import Counters
 from gateway.intake.framing import Framing, Refused, arrivals, exactly_once
-from gateway.intake.pacing import PAUSE_S, Pacing
+from gateway.intake.pacing import Pacing
 from gateway.records import Arrivals
 from protocol.errors import BrokerUnavailable
 
@@ -120,8 +120,8 @@ class Connection(asyncio.BufferedProtocol):
             self._take(nbytes)
         except Exception as error:  # noqa: BLE001 - raised again from `ended`: the loop would only log it
             self._fail(error)
-        if self._pacing.feed(nbytes, self._loop.time()):
-            self._look_away()
+        if pause := self._pacing.feed(nbytes, self._loop.time()):
+            self._look_away(pause)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End for good."""
@@ -225,10 +225,10 @@ class Connection(asyncio.BufferedProtocol):
         self._listening = False  # until the next ping
         self._set_reading()
 
-    def _look_away(self) -> None:
+    def _look_away(self, seconds: float) -> None:
         self._away = True
         self._set_reading()
-        self._loop.call_later(PAUSE_S, self._look)
+        self._loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
         self._away = False

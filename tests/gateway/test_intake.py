@@ -37,7 +37,7 @@ from mqtt5 import (
 
 from cli.broker import EmbeddedBroker
 from gateway.config import Broker
-from gateway.intake import Intake, connection, pacing
+from gateway.intake import Intake, pacing
 from gateway.intake.connection import MAX_PACKET, pubacks
 from gateway.records import Arrivals
 from protocol.errors import ConfigurationRefused
@@ -425,7 +425,7 @@ async def test_short_reads_that_follow_one_another_are_gathered(
     fake_broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pacing, "BUSY_S", float("inf"))
-    monkeypatch.setattr(connection, "PAUSE_S", 0.05)
+    monkeypatch.setattr("gateway.intake.pacing.PAUSE_S", 0.05)
     async with listening(fake_broker.url) as listener:
         peer = await connected(fake_broker)
         for number in range(50):
