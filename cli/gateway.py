@@ -33,15 +33,13 @@ def run(config_file: Path) -> None:
     settings = load(config_file)
 
     import asyncio  # noqa: PLC0415 - loaded when needed: `check` does without
-    import gc  # noqa: PLC0415 - the same
 
     from cli.watch import watch  # noqa: PLC0415 - loaded when needed
     from gateway import pipeline  # noqa: PLC0415 - the same
+    from gateway.service import settle_memory  # noqa: PLC0415 - the same
 
     log_to_stderr()
-    # Readings travel as columns and make no cycles: looking for some at the usual pace costs a few per cent of the CPU.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    settle_memory()
     watching: list[asyncio.Task[None]] = []
 
     def ready(running: Pipeline) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import msgspec
 import numpy as np
 
 from gateway.config import Duration, PipelineConfig, Window
@@ -14,6 +15,7 @@ from gateway.derive import Derive
 from gateway.pack import Pack, Packed
 from gateway.records import Readings, ReadingsRecord
 from protocol import frame
+from protocol.columns import decode_windows
 from protocol.messages import LANES
 
 S = 10**9
@@ -40,7 +42,19 @@ def wire() -> Iterator[dict[str, object]]:
     windows = [item for item in packed if item.lane == "telemetry"]
     size = sum(len(frame.encode(item.kind, item.body, lane=LANES.index(item.lane), seq=1)) for item in windows)
     rows = sum(item.rows for item in windows)
-    yield {"windows": rows, "bytes_per_window": round(size / rows, 2), "frames": len(windows)}
+    yield {
+        "windows": rows,
+        "bytes_per_window": round(size / rows, 2),
+        "bytes_per_window_json": round(sum(map(_as_json, windows)) / rows, 2),
+        "frames": len(windows),
+    }
+
+
+def _as_json(packed: Packed) -> int:
+    """Bytes of the same rows as a JSON list of objects: the baseline."""
+    rows = decode_windows(frame.load(packed.kind, packed.body).columns)
+    columns = [column.tolist() for column in rows]
+    return len(msgspec.json.encode([dict(zip(rows._fields, row, strict=True)) for row in zip(*columns, strict=True)]))
 
 
 def latency(seconds: int = 40) -> Iterator[dict[str, object]]:

@@ -478,7 +478,8 @@ def test_bytes_that_are_no_state_are_refused_at_no_cost(data: bytes) -> None:
             columns.decode_state(data)
         assert refused.value.reason == "state"
 
-    assert cost(decode) < 1 << 20
+    # What nesting costs is bounded by how deep the interpreter lets C code go: 0.2 MB on Python 3.11, 1.8 MB on 3.13.
+    assert cost(decode) < 4 << 20
 
 
 @settings(deadline=None, max_examples=100)
