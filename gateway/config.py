@@ -31,7 +31,10 @@ __all__ = [
     "GatewayConfig",
     "Http",
     "Journal",
+    "Models",
     "PipelineConfig",
+    "Rule",
+    "Score",
     "Size",
     "Source",
     "Spool",
@@ -127,11 +130,47 @@ class Time(Section, frozen=True):
     idle: Duration = Duration(5 * 10**9)  # a device silent this long has its event time carried on by ours
 
 
+class Score(Section, frozen=True):
+    """A detector that learns where it runs: it scores the windows of a group of series against their own past."""
+
+    name: str = "score"  # of its alerts, and of the model it shares
+    series: str = "*"
+    by: Literal["series", "device", "all"] = "series"  # what makes a group: each series, each device's, or all of them
+    window: Duration | None = None  # size of the windows it reads; None: the first definition that holds the series
+    statistic: Literal["mean", "deviation", "minimum", "maximum", "first", "last"] = "mean"
+    warmup: int = 60  # windows before a group scores by itself
+    memory: int = 6_400  # windows that count: older ones fade
+    threshold: float = 6.0  # in deviations of normal windows
+    hold: int = 200  # windows within which one event makes one alert
+    missing: Literal["impute", "skip"] = "impute"
+    grace: Duration = Duration(5 * 10**9)  # how long a group waits for members, after the first
+    share: Duration | None = Duration(3600 * 10**9)  # how often its statistics go to the cloud; "0s" is never
+
+
+class Rule(Section, frozen=True):
+    """A fixed limit: `when = "value > 80 for 30s"` or `"rate > 0.5 for 10s"` (per second)."""
+
+    when: str
+    name: str = ""  # "" is the text of `when`
+    series: str = "*"
+    window: Duration | None = None
+
+
+class Models(Section, frozen=True):
+    """Models that come over the bus; without a `public_key` none is taken."""
+
+    public_key: str = ""  # the cloud's Ed25519 key, 64 hex digits, as `cloud run` prints it
+    chunk: Size = Size(32 << 10)  # bytes asked for at once
+    max_bytes: Size = Size(16 << 20)  # of one model
+
+
 class PipelineConfig(Section, frozen=True):
     """The part that changes results."""
 
     clean: tuple[Clean, ...] = ()
     window: tuple[Window, ...] = (Window(),)
+    score: tuple[Score, ...] = ()
+    rule: tuple[Rule, ...] = ()
     time: Time = Time()
     max_series: int = 100_000
 
@@ -186,6 +225,9 @@ class GatewayConfig(Section, frozen=True):
     bus: Broker | None = None  # None: the devices' broker serves both
     clean: tuple[Clean, ...] = ()
     window: tuple[Window, ...] = (Window(),)
+    score: tuple[Score, ...] = ()
+    rule: tuple[Rule, ...] = ()
+    models: Models = Models()
     time: Time = Time()
     max_series: int = 100_000
     journal: Journal = Journal()
@@ -196,7 +238,14 @@ class GatewayConfig(Section, frozen=True):
     @property
     def pipeline(self) -> PipelineConfig:
         """The part that changes results."""
-        return PipelineConfig(clean=self.clean, window=self.window, time=self.time, max_series=self.max_series)
+        return PipelineConfig(
+            clean=self.clean,
+            window=self.window,
+            score=self.score,
+            rule=self.rule,
+            time=self.time,
+            max_series=self.max_series,
+        )
 
 
 def parse(text: str, file: str = "") -> GatewayConfig:

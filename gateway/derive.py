@@ -25,17 +25,20 @@ from gateway.records import (
     Closed,
     ConfigurationRecord,
     Definitions,
+    ModelRecord,
     Output,
     Outputs,
     Readings,
     ReadingsRecord,
     Record,
     State,
+    Swapped,
     Tally,
     TickRecord,
     count,
 )
 from gateway.window import Windowing
+from protocol.manifest import read_sealed
 from protocol.messages import SeriesDefinition, WindowDefinition, WindowRows
 
 
@@ -70,6 +73,7 @@ class Derive:
         self.config = config
         self.names: list[str] = []
         self.definitions: dict[str, int] = {}  # the number of every window definition announced, by digest
+        self.models: dict[str, ModelRecord] = {}  # what came over the bus and scores, by name
         self.totals = Totals()
         self.domain = ""
         self._clean = Clean(config)
@@ -100,6 +104,13 @@ class Derive:
                 self.domain = "" if record.synchronised else record.boot
                 self._clean.synchronised = record.synchronised
                 return Outputs([])
+            case ModelRecord():
+                return self._swap(record)
+
+    def _swap(self, record: ModelRecord) -> Outputs:
+        manifest = read_sealed(record.manifest)
+        self.models[manifest.name] = record
+        return Outputs([Swapped(manifest.name, manifest.version, manifest.digest, record.stamp)])
 
     def define(self, names: Sequence[str]) -> None:
         """Make series known, in order; their integers follow on from those known before."""
@@ -173,6 +184,7 @@ class Derive:
             "domain": self.domain,
             "announced": self._windows_announced,
             "definitions": dict(self.definitions),
+            "models": [[model.stamp, model.manifest, model.content] for model in self.models.values()],
             "totals": asdict(self.totals),
             "clean": self._clean.snapshot(),
             "window": self._window.snapshot(),
@@ -187,6 +199,8 @@ class Derive:
         derive._clean.synchronised = not state["domain"]
         derive._windows_announced = state["announced"]
         derive.definitions = dict(state.get("definitions", {}))
+        for stamp, manifest, content in state.get("models", []):
+            derive._swap(ModelRecord(stamp, manifest, content))
         if derive._windows_announced:
             derive._take_numbers()
         derive.totals = msgspec.convert(state["totals"], Totals)

@@ -15,8 +15,8 @@ its records stand on. The body of READINGS is the State
     stamp | columns (series, time, value: `protocol.columns`) | names | tally [messages, decoded, redelivered, dead,
     refused] | packet_steps (from one packet id to the next, modulo 2^16) | hashes
 
-and of the others {stamp}, {stamp, text}, {stamp, boot, monotonic, synchronised}. A file `checkpoint-{position}.fg`, 20
-digits, holds one long frame of kind CHECKPOINT: the State {position, state}.
+and of the others {stamp}, {stamp, text}, {stamp, boot, monotonic, synchronised}, {stamp, manifest, content}. A file
+`checkpoint-{position}.fg`, 20 digits, holds one long frame of kind CHECKPOINT: the State {position, state}.
 
 | may fill | bound | answer when full |
 |---|---|---|
@@ -39,6 +39,7 @@ from gateway import config
 from gateway.records import (
     ClockRecord,
     ConfigurationRecord,
+    ModelRecord,
     Readings,
     ReadingsRecord,
     Recent,
@@ -78,6 +79,8 @@ def encode_record(record: Record) -> tuple[Kind, bytes]:
         case ClockRecord(stamp, boot, monotonic, synchronised):
             state: State = {"stamp": stamp, "boot": boot, "monotonic": monotonic, "synchronised": synchronised}
             return Kind.CLOCK, columns.encode_state(state)
+        case ModelRecord(stamp, manifest, content):
+            return Kind.MODEL, columns.encode_state({"stamp": stamp, "manifest": manifest, "content": content})
 
 
 def _encode_readings(record: ReadingsRecord) -> bytes:
@@ -107,6 +110,8 @@ def decode_record(kind: Kind, body: bytes) -> Record:
                 return ConfigurationRecord(**state)
             case Kind.CLOCK:
                 return ClockRecord(**state)
+            case Kind.MODEL:
+                return ModelRecord(**state)
             case _:
                 raise FrameRefused("kind", f"{kind.name} is no journal record")
     except (KeyError, TypeError, ValueError) as error:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gateway.records import NEVER, Alerts, Closed, Definitions, Outputs
+from gateway.records import NEVER, Alerts, Closed, Definitions, Learnt, Outputs, Swapped
 from protocol.columns import encode_windows
 from protocol.frame import dump
 from protocol.messages import (
@@ -22,6 +22,8 @@ from protocol.messages import (
     Kind,
     Loss,
     LossesBody,
+    ReportBody,
+    StatisticsBody,
     WindowRows,
     WindowsBody,
     join_windows,
@@ -77,6 +79,12 @@ class Pack:
                 case Closed() if cover > (before := self._covers.get("telemetry", Cover())):
                     self._covers["telemetry"] = cover
                     ready.extend(self._gather(item, before, cover, now))
+                case Learnt() if self._is_new("results", cover):
+                    statistics = StatisticsBody(cover, item.model, item.stamp, item.entries)
+                    ready.append(Packed("results", Kind.STATISTICS, dump(statistics), cover))
+                case Swapped() if self._is_new("results", cover):
+                    report = ReportBody(cover, item.model, item.version, "applied", "", item.digest, item.stamp)
+                    ready.append(Packed("results", Kind.REPORT, dump(report), cover))
                 case _:
                     pass  # spooled before the restart
         return ready
@@ -85,6 +93,12 @@ class Pack:
         """Declare what was dropped; not a journal output, so the lane's cover stays where it is."""
         cover = self._covers.get("results", Cover())
         return Packed("results", Kind.LOSSES, dump(LossesBody(cover, losses, counts)), cover)
+
+    def refused(self, model: str, version: int, reason: str, digest: str, now: int) -> Packed:
+        """Report a model that was not taken; not a journal output, so the lane's cover stays where it is."""
+        cover = self._covers.get("results", Cover())
+        body = ReportBody(cover, model, version, "refused", reason, digest, now)
+        return Packed("results", Kind.REPORT, dump(body), cover)
 
     def tick(self, now: int) -> list[Packed]:
         """Return the gathered windows when their interval has passed."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.messages import Alert, SeriesDefinition, WindowDefinition, WindowRows
+from protocol.messages import Alert, Moments, SeriesDefinition, WindowDefinition, WindowRows
 
 State = dict[str, Any]
 """A stage's snapshot: text keys; values are arrays, numbers, text, lists of those, or another State. Bit for bit."""
@@ -151,7 +151,16 @@ class ClockRecord:
     synchronised: bool
 
 
-Record = ReadingsRecord | TickRecord | ConfigurationRecord | ClockRecord
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """Another model scores from here on: verified, and kept whole, so that a replay needs nobody."""
+
+    stamp: int
+    manifest: bytes  # sealed: the signature and what it signs (`protocol.manifest`)
+    content: bytes  # the model's bytes; the manifest holds their digest
+
+
+Record = ReadingsRecord | TickRecord | ConfigurationRecord | ClockRecord | ModelRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +187,26 @@ class Alerts:
     domain: str = ""
 
 
-Output = Definitions | Closed | Alerts
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """Output: what has been learnt for one model so far, as mergeable statistics."""
+
+    model: str
+    stamp: int
+    entries: list[Moments]
+
+
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """Output: a model version was applied."""
+
+    model: str
+    version: int
+    digest: str
+    stamp: int
+
+
+Output = Definitions | Closed | Alerts | Learnt | Swapped
 
 
 @dataclass(frozen=True, slots=True)

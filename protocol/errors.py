@@ -3,6 +3,7 @@
 FieldgateError
 ├── ConfigurationRefused   the operator's: a key, its value, what was expected
 ├── FrameRefused           the sender's or the disk's: bytes that are no frame we accept
+├── ModelRefused           the sender's: a manifest, chunk or model that may not score
 ├── JournalUnusable        this machine's: the journal or spool cannot be opened or committed
 ├── StoreUnavailable       the cloud's database or its disk: nothing was committed, try again
 ├── BrokerUnavailable      the broker's or the network's: try again
@@ -37,6 +38,19 @@ class ConfigurationRefused(FieldgateError):
 
 class FrameRefused(FieldgateError):
     """Bytes that are not a frame this version accepts; `reason` is one word, fit for a counter."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        """Reason and detail in one line."""
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
+
+
+class ModelRefused(FieldgateError):
+    """A manifest, chunk or model that may not score; `reason` is one word, fit for a counter."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)

@@ -34,6 +34,8 @@ class Kind(IntEnum):
     WINDOWS = 33
     ALERTS = 34
     LOSSES = 35
+    STATISTICS = 36
+    REPORT = 37
     HELLO = 64
     WELCOME = 65
     RECEIPT = 66
@@ -141,7 +143,10 @@ class Alert(msgspec.Struct, frozen=True):
     stamp: int
     score: float
     rule: str
-    version: int = 0
+    version: int = 0  # of the model that scored; 0: what was learnt on the gateway, or a rule
+    threshold: float = 0.0  # what the score went beyond
+    contributions: list[float] = []  # each series' share of the score, in the order of `series`
+    missing: list[int] = []  # series of the group whose window was empty; their values were imputed
 
 
 class AlertsBody(msgspec.Struct, frozen=True):
@@ -169,6 +174,39 @@ class LossesBody(msgspec.Struct, frozen=True):
     cover: Cover
     losses: list[Loss] = []
     counts: dict[str, int] = {}
+
+
+class Moments(msgspec.Struct, frozen=True):
+    """Mergeable statistics of one vector of features: its mean and scatter over `count` windows."""
+
+    features: list[str]  # measurements, or whole series names where a group spans devices
+    count: int
+    mean: list[float]
+    scatter: list[float]  # sum of (x - mean)(x - mean)^T, row by row
+
+
+class StatisticsBody(msgspec.Struct, frozen=True):
+    """Body of STATISTICS (lane `results`): all that a gateway has learnt for one model so far.
+
+    A later one replaces an earlier one of the same gateway and model, so a repeat is harmless.
+    """
+
+    cover: Cover
+    model: str
+    stamp: int
+    entries: list[Moments] = []
+
+
+class ReportBody(msgspec.Struct, frozen=True):
+    """Body of REPORT (lane `results`): what became of a model version on this gateway, and why."""
+
+    cover: Cover
+    model: str
+    version: int
+    outcome: str  # "applied" or "refused"
+    reason: str = ""
+    digest: str = ""  # SHA-256 of the model's content, hexadecimal
+    stamp: int = 0
 
 
 class LaneHead(msgspec.Struct, frozen=True, array_like=True):
@@ -225,13 +263,26 @@ class Refusal(msgspec.Struct, frozen=True):
     retry_after_s: float = 0.0
 
 
-Body = DefinitionsBody | WindowsBody | AlertsBody | LossesBody | Hello | Welcome | Receipt | Refusal
+Body = (
+    DefinitionsBody
+    | WindowsBody
+    | AlertsBody
+    | LossesBody
+    | StatisticsBody
+    | ReportBody
+    | Hello
+    | Welcome
+    | Receipt
+    | Refusal
+)
 
 BODIES: dict[Kind, type[Any]] = {
     Kind.DEFINITIONS: DefinitionsBody,
     Kind.WINDOWS: WindowsBody,
     Kind.ALERTS: AlertsBody,
     Kind.LOSSES: LossesBody,
+    Kind.STATISTICS: StatisticsBody,
+    Kind.REPORT: ReportBody,
     Kind.HELLO: Hello,
     Kind.WELCOME: Welcome,
     Kind.RECEIPT: Receipt,

@@ -3,7 +3,9 @@
 fieldgate/v1/{gateway}/status    gateway to cloud, retained, with a will
 fieldgate/v1/{gateway}/alerts    gateway to whoever listens near it
 fieldgate/v1/{gateway}/tasks     cloud to gateway
-fieldgate/v1/{gateway}/models    cloud to gateway
+fieldgate/v1/{gateway}/models/{model}    cloud to gateway, retained: the newest manifest of a model
+fieldgate/v1/{gateway}/chunks    cloud to gateway: parts of a model that were asked for
+fieldgate/v1/{gateway}/wants     gateway to cloud: which part of which model it wants
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Literal
 
 ROOT = "fieldgate/v1"
 
-Word = Literal["status", "alerts", "tasks", "models"]
+Word = Literal["status", "alerts", "tasks", "models", "chunks", "wants"]
 
 
 def topic(gateway: str, word: Word) -> str:

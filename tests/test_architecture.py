@@ -18,7 +18,8 @@ ROOMS = ("protocol", "learning", "gateway", "cloud", "cli")
 FLOORS = {
     "errors": "protocol.errors",
     "protocol, pure": """
-        protocol protocol.columns protocol.frame protocol.identity protocol.messages protocol.settings protocol.topics
+        protocol protocol.columns protocol.frame protocol.identity protocol.manifest protocol.messages
+        protocol.settings protocol.topics
     """,
     "learning": "learning",
     "pure": """
@@ -37,7 +38,7 @@ NAMES = list(FLOORS)
 FLOOR = {unit: number for number, units in enumerate(FLOORS.values()) for unit in units.split()}
 DEFAULT = {"learning": NAMES.index("learning"), "cli": NAMES.index("cli")}  # elsewhere: shells
 
-PROTOCOL = {"errors", "messages", "frame", "columns", "topics", "identity", "settings", "bus", "mqtt"}
+PROTOCOL = {"errors", "messages", "manifest", "frame", "columns", "topics", "identity", "settings", "bus", "mqtt"}
 STAGES = {
     *("gateway.intake", "gateway.decode", "gateway.journal", "gateway.clean", "gateway.window", "gateway.score"),
     *("gateway.pack", "gateway.spool", "gateway.delivery", "gateway.uplink"),
