@@ -80,7 +80,8 @@ class Pack:
                     self._covers["telemetry"] = cover
                     ready.extend(self._gather(item, before, cover, now))
                 case Learnt() if self._is_new("results", cover):
-                    statistics = StatisticsBody(cover, item.model, item.stamp, item.entries)
+                    learnt = (item.model, item.stamp, item.entries, item.alerts, item.shadow, item.version)
+                    statistics = StatisticsBody(cover, *learnt)
                     ready.append(Packed("results", Kind.STATISTICS, dump(statistics), cover))
                 case Swapped() if self._is_new("results", cover):
                     report = ReportBody(cover, item.model, item.version, "applied", "", item.digest, item.stamp)

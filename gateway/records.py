@@ -194,6 +194,9 @@ class Learnt:
     model: str
     stamp: int
     entries: list[Moments]
+    alerts: int = 0
+    shadow: int = 0
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

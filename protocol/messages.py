@@ -195,6 +195,9 @@ class StatisticsBody(msgspec.Struct, frozen=True):
     model: str
     stamp: int
     entries: list[Moments] = []
+    alerts: int = 0  # raised so far by what was learnt on the gateway, or by the model while that warmed up
+    shadow: int = 0  # that the model would have raised where it does not score
+    version: int = 0  # of the model that was in force; 0: none
 
 
 class ReportBody(msgspec.Struct, frozen=True):
