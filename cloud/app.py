@@ -41,6 +41,7 @@ from cloud.store import Store
 from cloud.store.sqlite import SqliteStore
 from cloud.tokens import FIRST_GATEWAY, Tokens
 from protocol.errors import ConfigurationRefused, StoreUnavailable
+from protocol.notify import Notify, Sight, Work
 
 log = logging.getLogger("fieldgate.cloud")
 
@@ -112,9 +113,26 @@ async def run(
             raise ConfigurationRefused("listen", config.listen, f"a free address ({error.strerror})") from error
         if on_ready is not None:
             on_ready(_ready(config, app[API].tokens, runner.addresses[0][1]))
-        await stop.wait()
+        await _attended(app[API], stop)
     finally:
         await runner.cleanup()
+
+
+async def _attended(api: Api, stop: asyncio.Event) -> None:
+    """Wait for `stop`, and let systemd know meanwhile how the cloud fares."""
+    notify = Notify(os.environ, os.getpid())
+    async with asyncio.TaskGroup() as tasks:
+        attending = tasks.create_task(notify.attend(lambda: _look(api)), name="notify")
+        await stop.wait()
+        notify.stopping()
+        attending.cancel()
+
+
+def _look(api: Api) -> Sight:
+    """Say how the cloud fares. A store that refuses is no stall: /readyz says so, and gateways are told to wait."""
+    counts = api.counters
+    store = Work("store", api.ingest.room.used > 0, counts.commits + counts.refused, "frames wait for a commit")
+    return Sight(f"{api.fleet.online} gateways connected, {counts.windows_stored:,} windows stored", [store])
 
 
 def _ready(config: CloudConfig, tokens: Tokens, port: int) -> Ready:

@@ -74,6 +74,7 @@ class Clean:
 
     def _take_rules(self, rules: NDArray[np.float64]) -> None:
         self._rules = rules
+        self._tightest = rules[0].max(initial=-LIMIT), rules[1].min(initial=LIMIT)
         self._scaling = bool((rules[2] != 1).any() or (rules[3] != 0).any())
 
     def feed(self, readings: Readings, now: int) -> tuple[Readings, dict[str, int]]:
@@ -98,6 +99,8 @@ class Clean:
 
     def _within_bounds(self, readings: Readings, removed: dict[str, int]) -> Readings:
         value = readings.value
+        if len(value) and value.min() >= self._tightest[0] and value.max() <= self._tightest[1]:  # never so for NaN
+            return readings
         bad = ~np.isfinite(value)
         if bad.any():
             readings = _drop(readings, bad, "non_finite", removed)
@@ -107,10 +110,13 @@ class Clean:
 
     def _within_time(self, readings: Readings, now: int, removed: dict[str, int]) -> Readings:
         time = readings.time
+        latest = now + self._config.time.max_future if self.synchronised else MAX_TIME
+        if len(time) and time.min() >= 0 and time.max() <= min(latest, MAX_TIME - 1):
+            return readings
         readings = _drop(readings, (time < 0) | (time >= MAX_TIME), "time", removed)
         if not self.synchronised:
             return readings
-        return _drop(readings, readings.time > now + self._config.time.max_future, "future", removed)
+        return _drop(readings, readings.time > latest, "future", removed)
 
     def _unheard(self, readings: Readings, now: int, removed: dict[str, int]) -> Readings:
         """Remove what was heard before, and remember the rest; `readings` is in order and has no repeats."""
@@ -126,7 +132,10 @@ class Clean:
             readings = _drop(readings, repeated, "duplicate", removed)
             series, time, _ = readings
         self._memory.add(series, time, now)
-        np.maximum.at(self._latest, series, time)
+        if len(behind):
+            np.maximum.at(self._latest, series, time)
+        else:
+            self._latest[series] = time  # in order, so each series' last row is written last
         return readings
 
     def _scale(self, readings: Readings, removed: dict[str, int]) -> Readings:

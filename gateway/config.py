@@ -20,6 +20,7 @@ from protocol.errors import ConfigurationRefused
 from protocol.settings import NAME, Duration, Section, Size, convert, parse_toml
 
 __all__ = [
+    "DIALECTS",
     "MAX_HOPS",
     "MAX_SERIES",
     "MIN_HOP",
@@ -46,6 +47,9 @@ __all__ = [
     "parse_pipeline",
     "pipeline_text",
 ]
+
+DIALECTS = ("zigbee2mqtt", "tasmota", "shelly")
+"""Formats whose payloads name their measurements themselves: every number is one."""
 
 TOPIC_LEVEL = re.compile(r"\{([a-z_]+)\}")
 MAX_HOPS = 64
@@ -82,7 +86,7 @@ class Source(Section, frozen=True):
     """A family of topics and how to read their payloads."""
 
     topic: str
-    format: Literal["json", "number", "msgpack"] = "json"
+    format: Literal["json", "number", "msgpack", "zigbee2mqtt", "tasmota", "shelly"] = "json"
     value: str = "value"  # path of the value, levels parted by dots
     values: dict[str, str] = msgspec.field(default_factory=dict)  # measurement to path; replaces `value`
     time: str = "time"  # path of the event time; where it is missing, arrival time stands in
@@ -288,11 +292,23 @@ def _source_contradictions(key: str, source: Source) -> Iterator[tuple[str, obje
         yield f"{key}.topic", source.topic, "# at the end only"
     if "device" not in names and not source.device:
         yield f"{key}.topic", source.topic, 'a level {device}, or the key device = "name"'
+    if source.format in DIALECTS:
+        yield from _dialect_contradictions(key, source)
+        return
     if "measurement" not in names and not source.measurement and not source.values:
         yield f"{key}.topic", source.topic, 'a level {measurement}, the key measurement = "name", or values = {...}'
     if source.format == "number" and source.values:
         yield f"{key}.values", source.values, "no values when format is number: a payload holds one"
     yield from _path_contradictions(key, source)
+
+
+def _dialect_contradictions(key: str, source: Source) -> Iterator[tuple[str, object, str]]:
+    unset = Source(topic=source.topic)
+    for name in ("value", "time", "time_unit"):
+        if (given := getattr(source, name)) != getattr(unset, name):
+            yield f"{key}.{name}", given, f"no {name} when format is {source.format}: its payloads say what is what"
+    if len(set(source.values.values())) < len(source.values):
+        yield f"{key}.values", source.values, f"each path once when format is {source.format}"
 
 
 def _path_contradictions(key: str, source: Source) -> Iterator[tuple[str, object, str]]:

@@ -4,7 +4,8 @@
                      (PUBACK after the commit)                │
                          uplink ◀ delivery ◀ spool ◀ pack ◀───┘
 
-This file owns the tasks, the gating on the commit, and the checkpoints; there is no arithmetic in it.
+This file owns the tasks, the gating on the commit, and the checkpoints; there is no arithmetic in it. What comes after
+the commit is `outward`.
 
 | between | bound | when full |
 |---|---|---|
@@ -21,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,13 +30,14 @@ from dataclasses import dataclass, field
 from random import Random, SystemRandom
 
 from gateway import recovery
+from gateway.alarm import Alarm
 from gateway.clock import Clock, boot_id
 from gateway.commit import Gate
 from gateway.config import GatewayConfig, pipeline_text
 from gateway.decode import Decode
 from gateway.gather import Gathering
 from gateway.intake import Intake
-from gateway.pack import Packed
+from gateway.outward import Outward
 from gateway.records import (
     NEVER,
     Arrivals,
@@ -45,17 +48,18 @@ from gateway.records import (
     Record,
     SeriesTable,
     TickRecord,
-    count,
 )
 from gateway.segment import Files, OsFiles
-from gateway.service import secret
+from gateway.service import Bulletin, Course, secret
 from gateway.status import Status, Vitals
-from gateway.uplink import Uplink
-from protocol import __version__
 from protocol.errors import JournalUnusable
-from protocol.messages import LANES, Hello, Loss
+from protocol.messages import LANES
+from protocol.notify import Notify, Sight, Work
 
 log = logging.getLogger("fieldgate.pipeline")
+
+LOOK_S = 0.05
+"""After a record, how soon it is asked when the next tick is due: asking costs, and a record may come each 10 ms."""
 
 RETRY_S = 1.0
 """Pause after a commit that failed: a full disk is asked once a second, not in a tight loop."""
@@ -77,31 +81,25 @@ class Pipeline:
     def __init__(self, config: GatewayConfig, opened: recovery.Opened, clock: Clock) -> None:
         self.config = config
         self.journal, self.checkpoints = opened.journal, opened.checkpoints
-        self.spool, self.pack, self.at = opened.spool, opened.pack, opened.at
+        self.spool, self.at = opened.spool, opened.at
         self.clock = clock
+        self.out = Outward(config, opened, clock, self._make_room)
         series = SeriesTable(self.at.derive.names, limit=config.max_series)
         memory = config.devices.receive_maximum
         self.decode = Decode(config.source, series, self.at.recent, memory)
         self.gate = Gate(int(config.journal.commit_interval))
         self.intake: Intake | None = None
-        self.uplink: Uplink | None = None
         self.stalled = False  # the last commit failed
         self._gathering = Gathering()
         self._uncommitted: list[_Applied] = []
-        self._declared: dict[str, int] = {}  # per lane, the end of the last range declared gone in this epoch
-        self._unsent: list[tuple[str, int, int]] = []  # appended to the spool, not yet durable
-        self._commit_wanted = asyncio.Event()
-        self._spool_wanted = asyncio.Event()
+        self._alarm = Alarm(clock)
         self._committing = asyncio.Lock()
-        self._spooling = asyncio.Lock()
         self._failed = asyncio.Event()
         self._error: Exception | None = None  # what a timer's callback raised
-        self._stopping = False
         self._believed = False  # what the last clock record says of the wall clock
         self._record_timer: asyncio.TimerHandle | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
         self._journal_disk = ThreadPoolExecutor(1, "journal")
-        self._spool_disk = ThreadPoolExecutor(1, "spool")
 
     def connect(self, password: str | None, token: str | None, rng: Random) -> None:
         """Make the connections; they open when their tasks run."""
@@ -116,26 +114,11 @@ class Pipeline:
             rng,
         )
         if config.uplink.url and token is not None:
-            self.uplink = Uplink(
-                config.uplink,
-                token,
-                self.spool,
-                self.hello,
-                rng=rng,
-                on_fork=self._forked,
-                on_gone=self._gone,
-            )
-
-    def hello(self) -> Hello:
-        """Say who speaks, and what the spool holds."""
-        spool = self.spool
-        recorded = self.at.derive.totals.recorded
-        now = self.clock.now()
-        return Hello(self.config.name, spool.epoch, spool.heads(), boot_id(), __version__, now, recorded)
+            self.out.connect(token, rng)
 
     def vitals(self) -> Vitals:
         """Read all counters at one moment."""
-        uplink, intake = self.uplink, self.intake
+        uplink, intake = self.out.uplink, self.intake
         return Vitals(
             totals=self.at.derive.totals,
             unread=intake.counters.unread if intake else {},
@@ -153,25 +136,23 @@ class Pipeline:
             ],
         )
 
-    def _forked(self, reason: str) -> None:
-        """Begin a new epoch: the cloud has something else under this one."""
-        log.warning("spool: a new epoch begins: %s", reason)
-        now = self.clock.now()
-        self._declared.clear()
-        counts = self.at.derive.totals.counts()
-        for loss in self.spool.begin_epoch(now):  # sequences of the old epoch: declared as counts
-            log.warning("spool: frames %d to %d of %s were lost (%s)", loss.first, loss.last, loss.lane, loss.cause)
-            count(counts, {f"frames.{loss.lane}.{loss.cause}": loss.last - loss.first + 1})
-        self._put([self.pack.losses([], counts)], now)
-        self._spool_wanted.set()
+    def course(self) -> Course:
+        """Say how far it has come, for a line about it."""
+        totals, frames = self.at.derive.totals, sum(self.spool.frames(lane) for lane in LANES)
+        broker = self.intake is not None and self.intake.connected
+        uplink = self.out.uplink
+        cloud = uplink.connected if uplink is not None else None
+        return Course(totals.recorded, totals.windows, frames, broker, cloud)
 
-    def _gone(self, lane: str, first: int, last: int) -> None:
-        """Declare frames that the cloud misses and the spool does not hold; once, though each connection finds them."""
-        if last <= self._declared.get(lane, 0):
-            return
-        self._declared[lane] = last
-        self._declare([Loss(lane, first, last, "gone")], self.clock.now())
-        self._spool_wanted.set()
+    def works(self) -> list[Work]:
+        """Say what must go on. What only waits for the broker or the cloud is none of it."""
+        journal, intake = self.journal, self.intake
+        gathered = bool(self._gathering) or (intake is not None and intake.held)
+        return [
+            Work("intake", gathered, journal.next + journal.durable, "what arrived is not recorded"),
+            Work("journal", journal.pending_bytes > 0, journal.durable, "no commit ends well"),
+            *self.out.works(),
+        ]
 
     def _intake_changed(self, connected: bool, why: str) -> None:
         log.info("intake: %s", why)
@@ -188,7 +169,7 @@ class Pipeline:
         if self.journal.next == 2 or pipeline_text(self.at.derive.config) != text:
             self._apply(ConfigurationRecord(now, text))
         self.gate.feed(0, now)
-        self._commit_wanted.set()
+        self._alarm.ring()
         self._set_tick_timer()
 
     def _state_clock(self, now: int) -> None:
@@ -205,8 +186,17 @@ class Pipeline:
         if self._gathering.full or self.gate.due() <= now:
             self.close_record()
         elif self._record_timer is None:
-            delay = self.config.journal.record_interval / 1e9
-            self._record_timer = asyncio.get_running_loop().call_later(delay, self._guarded, self.close_record)
+            self._set_record_timer()
+
+    def _set_record_timer(self) -> None:
+        delay = self.config.journal.record_interval / 1e9
+        self._record_timer = asyncio.get_running_loop().call_later(delay, self._guarded, self._interval_over)
+
+    def _interval_over(self) -> None:
+        if self._gathering.wait():
+            self._set_record_timer()
+        else:
+            self.close_record()
 
     def close_record(self) -> None:
         """Make one journal record of what was gathered, and apply it."""
@@ -224,8 +214,8 @@ class Pipeline:
         record = ReadingsRecord(now, decoded.readings, decoded.names, decoded.tally, decoded.recent)
         self._apply(record, arrivals.connection, arrivals.packet_ids)
         self._hold_intake()
-        self._commit_wanted.set()
-        self._set_tick_timer()
+        self._alarm.ring()
+        self._tick_within(LOOK_S)
 
     def tick(self) -> None:
         """Let time pass for the stages that wait for it; journalled before it is applied."""
@@ -237,7 +227,7 @@ class Pipeline:
                 self._state_clock(now)
             self._apply(TickRecord(now))
             self.gate.feed(0, now)
-            self._commit_wanted.set()
+            self._alarm.ring()
         self._set_tick_timer()
 
     def _apply(self, record: Record, connection: int = 0, packet_ids: list[int] | None = None) -> None:
@@ -247,12 +237,18 @@ class Pipeline:
 
     def _set_tick_timer(self) -> None:
         due = self.at.derive.due()
-        if self._tick_timer is not None:
-            self._tick_timer.cancel()
-            self._tick_timer = None
-        if due != NEVER and not self._stopping:
-            delay = max((due - self.clock.now()) / 1e9, self.config.journal.record_interval / 1e9)
-            self._tick_timer = asyncio.get_running_loop().call_later(delay, self._guarded, self.tick)
+        if due != NEVER:
+            self._tick_within(max((due - self.clock.now()) / 1e9, self.config.journal.record_interval / 1e9))
+
+    def _tick_within(self, delay: float) -> None:
+        """Look in at most `delay` seconds whether a tick is due."""
+        loop = asyncio.get_running_loop()
+        timer = self._tick_timer
+        if self._alarm.stopping or (timer is not None and timer.when() <= loop.time() + delay):
+            return
+        if timer is not None:
+            timer.cancel()
+        self._tick_timer = loop.call_later(delay, self._guarded, self.tick)
 
     def _hold_intake(self) -> None:
         if self.intake is not None and self.journal.pending_bytes > self.config.journal.max_pending:
@@ -276,7 +272,7 @@ class Pipeline:
 
     async def commit_for_ever(self) -> None:
         """Commit whenever the gate says so, one commit at a time, until stopped."""
-        while await self._wait(self._commit_wanted, self.gate.due):
+        while await self._alarm.wait(self.gate.due):
             if not await self.commit():
                 await asyncio.sleep(RETRY_S)
 
@@ -290,7 +286,7 @@ class Pipeline:
                 await asyncio.get_running_loop().run_in_executor(self._journal_disk, self.journal.commit)
             except JournalUnusable as error:
                 self.gate.end(self.clock.now(), durable=False)
-                self._commit_wanted.set()
+                self._alarm.ring()
                 self._refused(error)
                 return False
             self.gate.end(self.clock.now(), durable=True)
@@ -302,10 +298,9 @@ class Pipeline:
     def _committed(self, batch: list[_Applied]) -> None:
         now = self.clock.now()
         for applied in batch:
-            if applied.outputs.items:
-                self._put(self.pack.feed(applied.seq, applied.outputs, now), now)
+            self.out.committed(applied.seq, applied.outputs, now)
         self._acknowledge(batch)
-        self._spool_wanted.set()
+        self.out.ring()
 
     def _acknowledge(self, batch: list[_Applied]) -> None:
         if self.intake is None:
@@ -331,43 +326,6 @@ class Pipeline:
         if full and not self.journal.make_room(self.checkpoints.older_position)[0]:
             self.spool.make_room()
 
-    # Out: outputs become frames in lanes.
-
-    def _put(self, packed: list[Packed], now: int) -> None:
-        self._unsent += recovery.put(self.spool, packed, now)
-
-    def _spool_due(self) -> int:
-        return 0 if self._unsent else self.pack.due()
-
-    async def spool_for_ever(self) -> None:
-        """Spool what is packed, make it durable, and tell the uplink, until stopped."""
-        while await self._wait(self._spool_wanted, self._spool_due):
-            await self.spool_now()
-
-    async def spool_now(self, *, flush: bool = False) -> bool:
-        """Append what is due (or everything), commit the lanes, tell the uplink; False if the disk refused."""
-        async with self._spooling:
-            now = self.clock.now()
-            self._put(self.pack.flush() if flush else self.pack.tick(now), now)
-            self._declare(self.spool.enforce(now), now)
-            unsent, self._unsent = self._unsent, []
-            try:
-                await asyncio.get_running_loop().run_in_executor(self._spool_disk, self.spool.commit)
-            except JournalUnusable as error:
-                log.error("spool: %s", error)  # noqa: TRY400 - the operator needs the cause, not our stack
-                self._unsent = unsent + self._unsent
-                self._make_room(error)
-                await asyncio.sleep(RETRY_S)
-                return False
-            if self.uplink is not None and unsent:
-                for lane, head in self.spool.heads().items():  # not `unsent`: an epoch may have begun meanwhile
-                    self.uplink.appended(lane, head.next - 1)
-            return True
-
-    def _declare(self, losses: list[Loss], now: int) -> None:
-        if losses:
-            self._put([self.pack.losses(losses, self.at.derive.totals.counts())], now)
-
     # Checkpoints.
 
     async def checkpoint_for_ever(self) -> None:
@@ -375,7 +333,7 @@ class Pipeline:
         settings = self.config.journal
         position, waited = self.at.position, 0.0
         step = min(settings.checkpoint_interval / 1e9, 5.0)
-        while not self._stopping:
+        while not self._alarm.stopping:
             await asyncio.sleep(step)
             waited += step
             enough = self.at.readings >= settings.checkpoint_readings or waited >= settings.checkpoint_interval / 1e9
@@ -393,7 +351,7 @@ class Pipeline:
             # Not `durable`: a record may be on the disk already, and its outputs not in the spool.
             if not await self.commit():
                 return False
-        if not await self.spool_now(flush=True):
+        if not await self.out.spool_now(flush=True):
             return False
         try:
             save = self.checkpoints.save
@@ -406,25 +364,12 @@ class Pipeline:
         self.journal.retain(self.clock.now(), self.checkpoints.older_position)
         return True
 
-    # Waiting and ending.
-
-    async def _wait(self, event: asyncio.Event, due: Callable[[], int]) -> bool:
-        """Return True once `due()` has passed, False when stopping; `event` says that it may have changed."""
-        while not self._stopping and (moment := due()) > (now := self.clock.now()):
-            event.clear()
-            timeout = None if moment == NEVER else (moment - now) / 1e9
-            try:
-                async with asyncio.timeout(timeout):
-                    await event.wait()
-            except TimeoutError:
-                continue
-        return not self._stopping
+    # Ending.
 
     def stop(self) -> None:
         """Let the loops end at their next step."""
-        self._stopping = True
-        self._commit_wanted.set()
-        self._spool_wanted.set()
+        self._alarm.stop()
+        self.out.stop()
         if self._tick_timer is not None:
             self._tick_timer.cancel()
 
@@ -434,9 +379,8 @@ class Pipeline:
         if await self.commit():
             await self.checkpoint()
         self._journal_disk.shutdown()
-        self._spool_disk.shutdown()
         self.journal.close()
-        self.spool.close()
+        self.out.close()
 
 
 async def run(
@@ -451,40 +395,52 @@ async def run(
     token = secret("uplink", "token", file=config.uplink.token_file, env=config.uplink.token_env)
     stop = stop or _stop_signal()
     rng = SystemRandom()
-    opened = await asyncio.to_thread(
+    notify = Notify(os.environ, os.getpid())
+    recover = asyncio.to_thread(
         recovery.recover, config, files or OsFiles(), Clock().now(), lambda: rng.getrandbits(63)
     )
+    opened = await notify.starting(recover, "recovering: replaying the end of the journal")
     pipeline = Pipeline(config, opened, Clock(opened.at.stamp))
     pipeline.connect(password, token, rng)
     status = Status(pipeline.vitals)
     pipeline.journal.observe = status.fsync.observe
     runner = await status.serve(config.http.listen) if config.http.listen else None
     try:
-        await _run_tasks(pipeline, stop, on_ready)
+        await _run_tasks(pipeline, stop, on_ready, notify)
     finally:
         if runner is not None:
             await runner.cleanup()
 
 
-async def _run_tasks(pipeline: Pipeline, stop: asyncio.Event, on_ready: Callable[[Pipeline], None] | None) -> None:
+async def _run_tasks(
+    pipeline: Pipeline, stop: asyncio.Event, on_ready: Callable[[Pipeline], None] | None, notify: Notify
+) -> None:
     pipeline.begin()
     async with asyncio.TaskGroup() as tasks:
-        for loop in (pipeline.commit_for_ever, pipeline.spool_for_ever):
+        for loop in (pipeline.commit_for_ever, pipeline.out.spool_for_ever):
             tasks.create_task(loop(), name=loop.__name__)
         connections = [tasks.create_task(pipeline.checkpoint_for_ever(), name="checkpoint")]
         connections.append(tasks.create_task(pipeline.fail(), name="fail"))
         connections += [
             tasks.create_task(side.run(), name=type(side).__name__.lower())
-            for side in (pipeline.intake, pipeline.uplink)
+            for side in (pipeline.intake, pipeline.out.uplink)
             if side is not None
         ]
         if on_ready is not None:
             on_ready(pipeline)
+        connections.append(tasks.create_task(notify.attend(_look(pipeline)), name="notify"))
         await stop.wait()
+        notify.stopping()
         for task in connections:
             task.cancel()
         pipeline.stop()
     await pipeline.finish()
+
+
+def _look(pipeline: Pipeline) -> Callable[[], Sight]:
+    """Give what a look at the gateway is, for whoever runs it as a service."""
+    bulletin = Bulletin(pipeline.course(), pipeline.clock.monotonic())
+    return lambda: Sight(bulletin.feed(pipeline.course(), pipeline.clock.monotonic()), pipeline.works())
 
 
 def _stop_signal() -> asyncio.Event:

@@ -1,4 +1,4 @@
-"""What the operating system hands a service: secrets, by file or environment; and memory, given back."""
+"""What the operating system hands a service (secrets, memory), and the line about it that `systemctl status` shows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import gc
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from protocol.errors import ConfigurationRefused
 
@@ -42,3 +43,41 @@ def settle_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, LARGE)
         mallopt(M_ARENA_MAX, 2)
+
+
+class Course(NamedTuple):
+    """How far a gateway has come: counters since it began, frames that wait for a receipt, and its connections."""
+
+    recorded: int
+    windows: int
+    frames: int
+    broker: bool
+    cloud: bool | None  # None: it works alone
+
+
+class Bulletin:
+    """Puts the course of a gateway into one line for a person; rates are those since the line before. Pure."""
+
+    def __init__(self, course: Course, now: int) -> None:
+        self._before, self._at = course, now
+
+    def feed(self, course: Course, now: int) -> str:
+        """Give the line; `now` in ns."""
+        before, seconds = self._before, max((now - self._at) / 1e9, 1e-9)
+        self._before, self._at = course, now
+        parts = [
+            f"{rounded((course.recorded - before.recorded) / seconds)} readings/s",
+            f"{rounded((course.windows - before.windows) / seconds)} windows/s",
+            "broker connected" if course.broker else "broker away",
+        ]
+        if course.cloud is not None:
+            lag = f", {course.frames:,} frames behind" if course.frames else ""
+            parts.append(f"cloud {'connected' if course.cloud else 'away'}{lag}")
+        return ", ".join(parts)
+
+
+def rounded(rate: float) -> str:
+    """Give two digits of a rate: what is steady then reads the same from one line to the next."""
+    if rate < 10:
+        return f"{rate:.1f}".removesuffix(".0")
+    return f"{int(float(f'{rate:.1e}')):,}"

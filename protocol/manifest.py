@@ -2,17 +2,20 @@
 
 Rules:
 
-1. A sealed manifest is 64 bytes of Ed25519 signature, then what it signs: a msgpack map. The signature is checked
-   before anything is parsed, with the key that the gateway's configuration pins.
+1. A sealed manifest is 64 bytes of Ed25519 signature, then a msgpack map. What is signed is CONTEXT and that map, so
+   that nothing else the key ever signs passes for a manifest. The signature is checked before anything is parsed, with
+   the key that the gateway's configuration pins.
 2. The content is named by its SHA-256, which the manifest holds: a part may come in any order and from anywhere.
 3. The gateway asks for parts (Want), as many bytes at a time as it likes; the cloud answers each with a Chunk.
-4. Nothing is unpickled or evaluated; what is malformed is ModelRefused, by reason.
+4. Nothing is unpickled or evaluated; what is malformed is ModelRefused, by reason. Lengths are looked at before
+   anything is read: MAX_MANIFEST, MAX_WANT, and MAX_CHUNK of content.
 
 | reason | why |
 |---|---|
 | signature | not signed by the pinned key, or changed since |
 | manifest | signed, and yet not a manifest we understand |
 | gateway | made for another gateway |
+| want, chunk | not what it should be |
 """
 
 from __future__ import annotations
@@ -32,7 +35,17 @@ MAX_MANIFEST = 16 << 10
 MAX_CHUNK = 256 << 10
 """Bytes of content in one Chunk."""
 
+MAX_WANT = 256
+"""Bytes of a Want, and of a Chunk around its content."""
+
+MAX_VERSION = (1 << 53) - 1
+"""Of a model: the largest integer that every JSON reader keeps. No size and no offset is larger."""
+
+CONTEXT = b"fieldgate/v1/manifest\0"
+
 DIGEST = re.compile(r"[0-9a-f]{64}")
+
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -78,7 +91,7 @@ def digest_of(content: bytes) -> str:
 def seal(manifest: Manifest, signer: Signer) -> bytes:
     """Sign a manifest."""
     body = _ENCODE(manifest)
-    return signer.sign(body) + body
+    return signer.sign(CONTEXT + body) + body
 
 
 def unseal(sealed: bytes, public: bytes, *, gateway: str = "") -> Manifest:
@@ -86,7 +99,7 @@ def unseal(sealed: bytes, public: bytes, *, gateway: str = "") -> Manifest:
     if not SIGNATURE_SIZE < len(sealed) <= MAX_MANIFEST:
         raise ModelRefused("signature", f"{len(sealed)} bytes")
     signature, body = sealed[:SIGNATURE_SIZE], sealed[SIGNATURE_SIZE:]
-    if not verify(public, body, signature):
+    if not verify(public, CONTEXT + body, signature):
         raise ModelRefused("signature", "not signed by the pinned key")
     manifest = read_sealed(sealed)
     if manifest.gateway not in ("", gateway):
@@ -98,10 +111,10 @@ def read_sealed(sealed: bytes) -> Manifest:
     """Read a manifest that was verified when it came in: one from our own journal. ModelRefused("manifest")."""
     try:
         manifest = _MANIFEST.decode(sealed[SIGNATURE_SIZE:])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise ModelRefused("manifest", str(error)) from error
-    sound = NAME.fullmatch(manifest.name) and DIGEST.fullmatch(manifest.digest)
-    if not sound or manifest.version < 1 or manifest.size < 1:
+    sound = NAME.fullmatch(manifest.name) and DIGEST.fullmatch(manifest.digest) and manifest.expires >= 0
+    if not sound or not 1 <= manifest.version <= MAX_VERSION or not 1 <= manifest.size <= MAX_VERSION:
         raise ModelRefused("manifest", f"{manifest.name[:64]!r} version {manifest.version} of {manifest.size} bytes")
     return manifest
 
@@ -113,20 +126,24 @@ def write(message: Want | Chunk) -> bytes:
 
 def read_want(data: bytes) -> Want:
     """Read what a gateway asks for; ModelRefused("want")."""
+    if len(data) > MAX_WANT:
+        raise ModelRefused("want", f"{len(data)} bytes")
     try:
         want = _WANT.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise ModelRefused("want", str(error)) from error
-    if not DIGEST.fullmatch(want.digest) or want.offset < 0 or want.size < 1:
+    if not DIGEST.fullmatch(want.digest) or not 0 <= want.offset <= MAX_VERSION or want.size < 1:
         raise ModelRefused("want", f"{want.size} bytes at {want.offset}")
     return want
 
 
 def read_chunk(data: bytes) -> Chunk:
     """Read a part; ModelRefused("chunk")."""
+    if len(data) > MAX_CHUNK + MAX_WANT:
+        raise ModelRefused("chunk", f"{len(data)} bytes")
     try:
         chunk = _CHUNK.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise ModelRefused("chunk", str(error)) from error
     if not DIGEST.fullmatch(chunk.digest) or chunk.offset < 0 or len(chunk.data) > MAX_CHUNK:
         raise ModelRefused("chunk", f"{len(chunk.data)} bytes at {chunk.offset}")

@@ -30,7 +30,7 @@ FLOORS = {
     """,
     "derive": "gateway.derive",
     "bus, segment": "protocol.bus gateway.segment gateway.journal gateway.spool",
-    "shells": "protocol.mqtt cloud.store.sqlite cloud.store.postgres",
+    "shells": "protocol.mqtt protocol.notify cloud.store.sqlite cloud.store.postgres",
     "wiring": "gateway.pipeline cloud.app",
     "cli": "cli",
 }
@@ -38,7 +38,19 @@ NAMES = list(FLOORS)
 FLOOR = {unit: number for number, units in enumerate(FLOORS.values()) for unit in units.split()}
 DEFAULT = {"learning": NAMES.index("learning"), "cli": NAMES.index("cli")}  # elsewhere: shells
 
-PROTOCOL = {"errors", "messages", "manifest", "frame", "columns", "topics", "identity", "settings", "bus", "mqtt"}
+PROTOCOL = {
+    "errors",
+    "messages",
+    "manifest",
+    "frame",
+    "columns",
+    "topics",
+    "identity",
+    "settings",
+    "bus",
+    "mqtt",
+    "notify",
+}
 STAGES = {
     *("gateway.intake", "gateway.decode", "gateway.journal", "gateway.clean", "gateway.window", "gateway.score"),
     *("gateway.pack", "gateway.spool", "gateway.delivery", "gateway.uplink"),

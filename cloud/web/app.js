@@ -1,20 +1,23 @@
 // The page: one state, one `show` that draws it. Names of devices are text everywhere; nothing is ever parsed as HTML.
 
-import { Component, h, render } from "./vendor/preact.js";
+import { h, render } from "./vendor/preact.js";
 import htm from "./vendor/htm.js";
-import { Chart } from "./chart.js";
+import { AlertList } from "./alertlist.js";
+import { Alerts, MOST as MOST_ALERTS } from "./alerts.js";
+import { Aloud } from "./aloud.js";
+import { Card } from "./card.js";
 import * as feed from "./feed.js";
+import { Models, has } from "./models.js";
 import { Fleet, Ledger, SignIn, Totals, rates } from "./tables.js";
 import { Picker } from "./picker.js";
-import { clock, value } from "./format.js";
-import { Points } from "./points.js";
+import { moment } from "./format.js";
+import { Plots } from "./plots.js";
 
 const html = htm.bind(h);
 const MOST_CHARTS = 12;
 const FIRST_CHARTS = 6;
 const RANGES = [1, 5, 15, 60]; // minutes
 const LEDGER_EVERY = 5000;
-const OVERLAP = 60_000; // ms read again after a reconnect: revisions may have been missed
 const NOTES = {
   connecting: "Connecting",
   live: "Live",
@@ -29,14 +32,15 @@ const state = {
   series: [],
   chosen: [],
   touched: false, // has a person chosen? until then, new gateways bring their first series along
-  minutes: 15,
   filter: "",
+  selected: "", // key of an alert
+  said: "", // to a screen reader
+  models: {},
   ledger: [],
   trouble: "",
 };
-const points = new Map(); // series id to Points
-const charts = new Map(); // series id to Chart, of those on the page
-const whole = new Set(); // series ids whose points reach back over all that is shown: what is live alone does not
+const alerts = new Alerts();
+const plots = new Plots(flags, show);
 
 // What is drawn
 
@@ -51,11 +55,24 @@ function App() {
       ${state.trouble && html`<p class="trouble" role="alert">${state.trouble}</p>`}
       <${Totals} gateways=${state.gateways} rate=${state.rate} />
       <section aria-labelledby="fleet"><h2 id="fleet">Fleet</h2><${Fleet} gateways=${state.gateways} /></section>
+      <div class="pair">
+        <section aria-labelledby="alerts">
+          <h2 id="alerts">Alerts</h2>
+          <p class="hidden" aria-live="polite">${state.said}</p>
+          <${AlertList} rows=${alerts.rows} selected=${state.selected}
+            configured=${state.gateways.some(has.detectors)} onSelect=${select} />
+        </section>
+        <section aria-labelledby="models"><h2 id="models">Models</h2>
+          <${Models} gateways=${state.gateways} models=${state.models} /></section>
+      </div>
       <section aria-labelledby="series">
-        <div class="bar"><h2 id="series">Series</h2><${Range} /></div>
+        <div class="bar"><h2 id="series">Series</h2>
+          <div class="times">${plots.end !== null && html`<${Past} />`}<${Range} /></div></div>
         <div class="series">
           <${Picker} ...${state} most=${MOST_CHARTS} onFilter=${filter} onToggle=${toggle} />
-          <div class="charts">${chosen().map((one) => html`<${Card} key=${one.id} series=${one} />`)}
+          <div class="charts">${chosen().map((one) => html`<${Card} key=${one.id} series=${one}
+            points=${plots.points(one.id)} at=${plots.end === null ? null : alerts.find(state.selected)?.start}
+            alerts=${alerts.of(one.id)} onChart=${(chart) => plots.hang(one.id, chart)} onRemove=${toggle} />`)}
             ${!state.chosen.length && html`<p class="empty">${hint()}</p>`}
           </div>
         </div>
@@ -76,51 +93,14 @@ function hint() {
 
 function Range() {
   const option = (minutes) => html`
-    <label><input type="radio" name="range" value=${minutes} checked=${state.minutes === minutes}
+    <label><input type="radio" name="range" value=${minutes} checked=${plots.minutes === minutes}
       onChange=${() => range(minutes)} /><span>${minutes < 60 ? `${minutes} min` : "1 h"}</span></label>`;
   return html`<fieldset class="range"><legend>Time shown</legend>${RANGES.map(option)}</fieldset>`;
 }
 
-/** A chart with its heading; the canvas belongs to uPlot, the rest is drawn here. */
-class Card extends Component {
-  componentDidMount() {
-    const id = this.props.series.id;
-    this.chart = new Chart(this.root, (index) => this.setState({ index }));
-    charts.set(id, this.chart);
-    draw(id);
-  }
-
-  componentWillUnmount() {
-    charts.delete(this.props.series.id);
-    this.chart.destroy();
-  }
-
-  render({ series }, { index }) {
-    const row = this.pointed(index) ?? points.get(series.id)?.last;
-    const reading = row ? `${value(row.mean)}, from ${value(row.minimum)} to ${value(row.maximum)}` : "no windows yet";
-    return html`
-      <article class="card">
-        <div class="head">
-          <h3><span class="gateway">${series.gateway}</span> <span class="name">${series.name}</span></h3>
-          <button type="button" aria-label=${`Remove the chart of ${series.name}`}
-            onClick=${() => toggle(series.id)}>×</button>
-        </div>
-        <dl class="now">
-          <div class="mean"><dt>Mean</dt><dd>${value(row?.mean)}</dd></div>
-          <div><dt>Min</dt><dd>${value(row?.minimum)}</dd></div>
-          <div><dt>Max</dt><dd>${value(row?.maximum)}</dd></div>
-          <div><dt>At</dt><dd>${row ? clock(row.start) : "\u2013"}</dd></div>
-        </dl>
-        <div class="plot" role="img" aria-label=${`${series.name} of ${series.gateway}: ${reading}`}
-          ref=${(root) => { this.root = root; }}></div>
-      </article>`;
-  }
-
-  /** The window under the cursor: the columns have holes the rows have not, so it is found by its time. */
-  pointed(index) {
-    const time = index === null || index === undefined ? undefined : this.chart.shown?.[0][0][index];
-    return time === undefined ? undefined : points.get(this.props.series.id)?.at(time * 1e9);
-  }
+function Past() {
+  return html`<span class="past">to ${moment(plots.end * 1e6)}
+    <button type="button" onClick=${() => look(plots.minutes, null)}>Back to now</button></span>`;
 }
 
 // What a person does
@@ -136,27 +116,37 @@ function toggle(id) {
 }
 
 function range(minutes) {
-  const wider = minutes > state.minutes;
-  state.minutes = minutes;
-  if (wider) forget([...points.keys()]);
+  const start = alerts.find(state.selected)?.start;
+  look(minutes, plots.end === null || !start ? plots.end : plots.around(start, minutes));
+}
+
+/** Show an alert's series first, with its time inside what the charts show; the same alert again takes that back. */
+function select(alert) {
+  const again = state.selected === alert.key;
+  state.selected = again ? "" : alert.key;
+  if (again) return look(plots.minutes, null);
+  const ids = alert.members.map((one) => one.id);
+  state.touched = true;
+  choose([...ids, ...state.chosen.filter((id) => !ids.includes(id))]);
+  look(plots.minutes, alert.domain ? plots.end : plots.around(alert.start));
+  if (ids.some((id) => !state.series.some((one) => one.id === id))) guarded(loadSeries);
+  requestAnimationFrame(() => document.querySelector(".charts .card")?.scrollIntoView({ block: "nearest" }));
+}
+
+/** Let the charts show so many minutes, up to `end` in ms, or up to now (null). */
+function look(minutes, end) {
+  if (plots.look(minutes, end)) guarded(() => plots.catchUp());
   keep();
   show();
-  if (wider) state.chosen.forEach(catchUp);
 }
 
 function choose(ids) {
+  const before = [...state.chosen].sort().join();
   state.chosen = ids.slice(0, MOST_CHARTS);
-  forget([...points.keys()].filter((id) => !state.chosen.includes(id)));
+  plots.choose(state.chosen);
   keep();
-  live.follow(state.chosen);
+  if ([...state.chosen].sort().join() !== before) live.follow(state.chosen);
   show();
-}
-
-function forget(ids) {
-  for (const id of ids) {
-    points.delete(id);
-    whole.delete(id);
-  }
 }
 
 function chosen() {
@@ -176,15 +166,18 @@ function propose() {
 
 /** The choice stands in the address, so it survives a reload and can be sent to somebody. */
 function keep() {
-  const what = new URLSearchParams({ minutes: state.minutes });
+  const what = new URLSearchParams({ minutes: plots.minutes });
   if (state.touched) what.set("series", state.chosen.join(","));
+  if (plots.end !== null) what.set("end", Math.round(plots.end));
   history.replaceState(null, "", `#${what}`);
 }
 
 function recall() {
   const what = new URLSearchParams(location.hash.slice(1));
   const minutes = Number(what.get("minutes"));
-  if (RANGES.includes(minutes)) state.minutes = minutes;
+  if (RANGES.includes(minutes)) plots.minutes = minutes;
+  const end = Number(what.get("end"));
+  if (end > 0 && end < 8.64e15) plots.end = end;
   if (!what.has("series")) return;
   state.touched = true;
   state.chosen = what.get("series").split(",").map(Number).filter(Number.isInteger).slice(0, MOST_CHARTS);
@@ -205,13 +198,33 @@ const live = new feed.Live({
     show();
   },
   windows(rows) {
-    for (const id of state.chosen) {
-      const some = rows.filter((row) => row.series === id);
-      if (some.length) take(id, some);
-    }
-    show();
+    plots.follow(rows);
+  },
+  alert(told) {
+    const fresh = alerts.put([told], true);
+    mark(fresh);
+    aloud.tell(fresh);
+  },
+  model() {
+    guarded(loadModels);
   },
 });
+
+const aloud = new Aloud((text) => {
+  state.said = text;
+  show();
+});
+
+/** Draw the charts that new alerts are about. */
+function mark(fresh) {
+  const about = new Set(fresh.flatMap((alert) => alert.members.map((one) => one.id)));
+  plots.ids.filter((id) => about.has(id)).forEach((id) => plots.draw(id));
+  show();
+}
+
+function flags(id) {
+  return alerts.of(id).map((one) => ({ time: one.start / 1e9, selected: one.key === state.selected }));
+}
 
 const total = (gateways) => gateways.reduce((sum, one) => sum + one.series, 0);
 
@@ -220,25 +233,11 @@ function takeFleet(gateways) {
   state.gateways = gateways;
 }
 
-function take(id, rows) {
-  if (!points.has(id)) points.set(id, new Points());
-  points.get(id).put(rows);
-  draw(id);
-}
-
-function draw(id) {
-  const some = points.get(id);
-  const to = Math.max(feed.now() / 1000, ((some?.newest ?? 0) + (some?.rows.length ? some.size : 0)) / 1e9);
-  const from = to - state.minutes * 60;
-  some?.trim(from * 1e9);
-  charts.get(id)?.draw(some?.columns() ?? [[], [], [], []], from, to);
-}
-
 async function refresh() {
-  const [gateways] = await Promise.all([feed.gateways(), loadSeries(), loadLedger()]);
+  const [gateways] = await Promise.all([feed.gateways(), loadSeries(), loadAlerts(), loadLedger()]);
   takeFleet(gateways);
   show();
-  await Promise.all(state.chosen.map(catchUp));
+  await Promise.all([loadModels(), plots.catchUp()]);
 }
 
 async function loadSeries() {
@@ -247,20 +246,18 @@ async function loadSeries() {
   show();
 }
 
-async function loadLedger() {
-  state.ledger = await feed.ledger();
+async function loadAlerts() {
+  mark(alerts.put(await feed.alerts(MOST_ALERTS)));
 }
 
-/** Read what the live stream could not bring: all that is shown, or since shortly before the newest known. */
-async function catchUp(id) {
-  const begin = feed.now() - state.minutes * 60_000;
-  const known = whole.has(id) ? points.get(id).newest / 1e6 - OVERLAP : 0;
-  for await (const rows of feed.windows(id, Math.max(begin, known))) {
-    if (!state.chosen.includes(id)) return;
-    take(id, rows);
-    show();
-  }
-  whole.add(id);
+/** Only from a cloud that has models: an older one has no such address. */
+async function loadModels() {
+  if (state.gateways.some(has.models)) state.models = await feed.models();
+  show();
+}
+
+async function loadLedger() {
+  state.ledger = await feed.ledger();
 }
 
 // What keeps it going
@@ -289,8 +286,8 @@ async function guarded(action) {
 
 async function tick() {
   if (document.visibilityState === "visible" && state.connection === "live") {
-    await guarded(loadLedger);
-    state.chosen.forEach(draw);
+    await guarded(() => Promise.all([loadLedger(), loadModels()]));
+    plots.drawAll();
   }
   setTimeout(tick, LEDGER_EVERY);
 }
@@ -298,6 +295,6 @@ async function tick() {
 const root = document.getElementById("app");
 root.replaceChildren();
 recall();
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach((chart) => chart.rebuild()));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plots.rebuild());
 guarded(loadSeries).then(() => state.signIn || live.follow(state.chosen));
 tick();

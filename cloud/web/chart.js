@@ -1,4 +1,5 @@
-// One chart: the mean as a line, minimum to maximum as a band behind it. Colours come from the style sheet.
+// One chart: the mean as a line, minimum to maximum as a band behind it, a flag where a window raised an alert. Colours
+// come from the style sheet.
 
 import uPlot from "./vendor/uplot.js";
 import { mark, ticks } from "./format.js";
@@ -9,10 +10,10 @@ const LEAST_SPAN = 60; // s: a chart that has just begun is not stretched over i
 function colours() {
   const style = getComputedStyle(document.documentElement);
   const of = (name) => style.getPropertyValue(name).trim();
-  return { line: of("--accent"), band: of("--band"), ink: of("--muted"), grid: of("--grid") };
+  return { line: of("--accent"), band: of("--band"), ink: of("--muted"), grid: of("--grid"), flag: of("--bad") };
 }
 
-function options(width, onCursor) {
+function options(width, onCursor, onDraw) {
   const { line, band, ink, grid } = colours();
   const font = "11px system-ui, sans-serif";
   const axis = { stroke: ink, font, grid: { stroke: grid, width: 1 }, ticks: { show: false } };
@@ -30,7 +31,7 @@ function options(width, onCursor) {
     ],
     series: [{}, { stroke: line, width: 1.6, points: { show: sparse, size: 4, fill: line } }, edge, edge],
     bands: [{ series: [2, 3], fill: band }],
-    hooks: { setCursor: [(plot) => onCursor(plot.cursor.idx)] },
+    hooks: { setCursor: [(plot) => onCursor(plot.cursor.idx)], draw: [onDraw] },
   };
 }
 
@@ -52,6 +53,27 @@ function gutter(plot, labels) {
   return Math.min(84, 14 + longest * 6.4);
 }
 
+/** A pole at each time with a flag at its top; the selected one stands out by its width, too. */
+function plant(plot, flags) {
+  const { ctx, bbox } = plot;
+  const unit = devicePixelRatio;
+  ctx.save();
+  ctx.fillStyle = colours().flag;
+  for (const { time, selected } of flags) {
+    const x = Math.round(plot.valToPos(time, "x", true));
+    if (x < bbox.left || x > bbox.left + bbox.width) continue;
+    ctx.globalAlpha = selected ? 1 : 0.6;
+    ctx.fillRect(x, bbox.top, Math.round((selected ? 2.5 : 1) * unit), bbox.height);
+    ctx.globalAlpha = 1;
+    ctx.beginPath();
+    ctx.moveTo(x, bbox.top);
+    ctx.lineTo(x + 9 * unit, bbox.top + 4.5 * unit);
+    ctx.lineTo(x, bbox.top + 9 * unit);
+    ctx.fill();
+  }
+  ctx.restore();
+}
+
 export class Chart {
   #plot = null;
   #observe;
@@ -64,21 +86,23 @@ export class Chart {
     this.rebuild();
   }
 
-  /** Draw these columns, from `from` to `to` in seconds. */
-  draw(columns, from, to) {
-    const begin = Math.max(from, Math.min(columns[0][0] ?? to, to - LEAST_SPAN));
-    this.shown = [columns, begin, to];
+  /** Draw `columns` from `from` to `to` in seconds, with `flags` {time in s, selected}. */
+  draw(shown) {
+    const { columns, from, to, flags } = shown;
+    const first = Math.min(columns[0][0] ?? to, to - LEAST_SPAN, ...flags.filter((one) => one.selected).map((one) => one.time));
+    this.shown = shown;
     this.#plot.batch(() => {
       this.#plot.setData(columns, false);
-      this.#plot.setScale("x", { min: begin, max: to });
+      this.#plot.setScale("x", { min: Math.max(from, first), max: to });
     });
   }
 
   /** Begin again with the style sheet's present colours. */
   rebuild() {
     this.#plot?.destroy();
-    this.#plot = new uPlot(options(this.root.clientWidth || 300, this.onCursor), [[], [], [], []], this.root);
-    if (this.shown) this.draw(...this.shown);
+    const onDraw = (plot) => plant(plot, this.shown?.flags ?? []);
+    this.#plot = new uPlot(options(this.root.clientWidth || 300, this.onCursor, onDraw), [[], [], [], []], this.root);
+    if (this.shown) this.draw(this.shown);
   }
 
   destroy() {

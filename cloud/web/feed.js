@@ -51,11 +51,19 @@ export async function series() {
 
 export const ledger = async () => (await get("v1/ledger")).ledger;
 
-/** All windows of a series that start at or after `from` (ms); at most PAGES pages of them, given page by page. */
-export async function* windows(id, from) {
-  let start = BigInt(Math.floor(from)) * 1_000_000n;
+/** The newest alerts, newest first. */
+export const alerts = async (limit) => (await get("v1/alerts", { limit })).alerts;
+
+export const models = async () => get("v1/models");
+
+const ns = (ms) => BigInt(Math.floor(ms)) * 1_000_000n;
+
+/** All windows of a series from `from` to before `to` (ms); at most PAGES pages of them, given page by page. */
+export async function* windows(id, from, to = null) {
+  let start = ns(from);
+  const bounds = to === null ? { limit: PAGE } : { limit: PAGE, to: ns(to) };
   for (let page = 0; page < PAGES; page += 1) {
-    const answer = await get("v1/windows", { series: id, from: start, limit: PAGE });
+    const answer = await get("v1/windows", { series: id, from: start, ...bounds });
     yield answer.windows;
     if (answer.next === null || answer.next === undefined) return;
     start = BigInt(answer.next);
@@ -91,6 +99,8 @@ export class Live {
     source.addEventListener("error", () => this.#lost());
     this.#hear(source, "fleet", (body) => this.on.fleet(body.gateways));
     this.#hear(source, "windows", (body) => this.on.windows(body.rows));
+    this.#hear(source, "alert", (body) => this.on.alert(body));
+    this.#hear(source, "model", (body) => this.on.model(body));
     this.#listen();
   }
 

@@ -8,6 +8,7 @@ const fixed = [0, 1, 2, 3, 4].map(
 const scientific = new Intl.NumberFormat("en", { notation: "scientific", maximumSignificantDigits: 4 });
 const minutes = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 const seconds = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 const NONE = "\u2013";
 
 /** A count, every digit of it. */
@@ -50,6 +51,15 @@ export function span(s) {
 
 /** Nanoseconds since 1970 as the time of day. */
 export const clock = (ns) => seconds.format(ns / 1e6);
+
+/** Nanoseconds since 1970 as the time of day, with the day where it is not today. */
+export const moment = (ns) => {
+  const then = new Date(ns / 1e6);
+  return then.toDateString() === new Date().toDateString() ? seconds.format(then) : `${day.format(then)} ${clock(ns)}`;
+};
+
+/** A share of one. */
+export const percent = (share) => `${Math.round(share * 100)}\u00a0%`;
 
 /** Axis labels for seconds since 1970: seconds only where ticks are closer than a minute. */
 export const ticks = (splits) => {

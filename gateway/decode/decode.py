@@ -7,7 +7,8 @@ Rules:
    reading's identity is (series, event time).
 3. A series is made by its first reading that could be read. When the table is full, readings of others are refused
    with reason `series_limit`; those of known series go on.
-4. No Python statement runs per message but for those that are refused.
+4. No Python statement runs per message but for those that are refused, and those of a dialect.
+5. A dialect's message without a number, or on a topic that holds no measurement, is decoded into no readings.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.config import Source
+from gateway.config import DIALECTS, Source
+from gateway.decode.discover import Discover
 from gateway.decode.letters import DeadLetter, Letters
 from gateway.decode.memory import Memory
-from gateway.decode.payloads import Dead, Fields, payloads_of
-from gateway.decode.routes import UNMATCHED, Routes
-from gateway.decode.stamps import ABSENT
+from gateway.decode.payloads import Dead, Fields, Payloads, payloads_of
+from gateway.decode.routes import IGNORED, UNMATCHED, Routes
+from gateway.decode.stamps import ABSENT, Times
 from gateway.records import (
     Arrivals,
     Decoded,
@@ -52,7 +54,7 @@ class Decode:
     def __init__(self, sources: Sequence[Source], series: SeriesTable, recent: Recent, memory: int) -> None:
         self._series = series
         self._routes = Routes(sources)
-        self._payloads = [payloads_of(source) for source in sources]
+        self._payloads = [Discover(source) if source.format in DIALECTS else payloads_of(source) for source in sources]
         self._memory = Memory(recent, memory)
         self._letters = Letters()
         self._last = 0  # the newest stamp given to a message without event time
@@ -86,13 +88,14 @@ class Decode:
                 tally.redelivered = len(repeated)
             elif source == UNMATCHED:
                 self._refuse(arrivals, dict.fromkeys(rows, "topic"), now, tally)
+            elif source == IGNORED:
+                tally.decoded += len(rows)
             else:
-                fields, dead = self._read(source, arrivals, rows)
-                self._stamp(fields, now)
+                payloads, dead = _sized(arrivals, rows)
+                firsts = slots if len(rows) == len(slots) else slots[rows]
+                parts += self._read(self._payloads[source], firsts, payloads, dead, now=now, tally=tally)
                 self._refuse(arrivals, {rows[row]: cause for row, cause in dead.items()}, now, tally)
                 tally.decoded += len(rows) - len(dead)
-                firsts = slots if len(rows) == len(slots) else slots[rows]
-                parts += [self._column(fields, number, firsts, tally) for number in range(len(fields.values))]
         return Decoded(join_readings(parts), self._series.names[known:], tally, recent)
 
     def _remember(self, arrivals: Arrivals, slots: Slots) -> tuple[Recent, list[int]]:
@@ -124,22 +127,34 @@ class Decode:
         for source in np.unique(sources).tolist():
             yield source, np.flatnonzero(sources == source).tolist()
 
-    def _read(self, source: int, arrivals: Arrivals, rows: Sequence[int]) -> tuple[Fields, Dead]:
-        payloads, dead = arrivals.payloads, Dead()
-        if len(rows) < len(payloads):
-            payloads = [payloads[row] for row in rows]
-        if max(map(len, payloads)) > MAX_PAYLOAD:
-            dead = {row: "too_large" for row, payload in enumerate(payloads) if len(payload) > MAX_PAYLOAD}
-            payloads = [b"" if row in dead else payload for row, payload in enumerate(payloads)]
-        return self._payloads[source].read(payloads, dead), dead
+    def _read(
+        self, reader: Payloads | Discover, slots: Slots, payloads: list[bytes], dead: Dead, *, now: int, tally: Tally
+    ) -> list[Readings]:
+        """Give the readings of one source's messages; the refused are added to `dead`."""
+        if isinstance(reader, Discover):
+            return [self._discovered(reader, slots, payloads, dead, now=now, tally=tally)]
+        fields = reader.read(payloads, dead)
+        self._stamp(fields.times, now)
+        return [self._column(fields, number, slots, tally) for number in range(len(fields.values))]
 
-    def _stamp(self, fields: Fields, now: int) -> None:
+    def _discovered(
+        self, reader: Discover, slots: Slots, payloads: list[bytes], dead: Dead, *, now: int, tally: Tally
+    ) -> Readings:
+        """Give the readings that name themselves."""
+        found = reader.read([self._routes.names[slot] for slot in slots.tolist()], payloads, dead)
+        self._stamp(found.times, now)
+        series = np.fromiter(map(self._series.add, found.names), np.int32, len(found.names))
+        times, room = np.repeat(found.times, found.counts), series >= 0
+        count(tally.refused, {"series_limit": int(np.count_nonzero(~room)), "name": found.unnamed})
+        return Readings(series[room], times[room], found.values[room])
+
+    def _stamp(self, times: Times, now: int) -> None:
         """Put arrival times where event times are absent."""
-        if fields.times.min() >= 0:
+        if times.min() >= 0:
             return
-        absent = np.flatnonzero(fields.times == ABSENT)
+        absent = np.flatnonzero(times == ABSENT)
         first = max(now, self._last + 1)
-        fields.times[absent] = np.arange(first, first + len(absent))
+        times[absent] = np.arange(first, first + len(absent))
         self._last = first + len(absent) - 1
 
     def _column(self, fields: Fields, number: int, slots: Slots, tally: Tally) -> Readings:
@@ -160,3 +175,14 @@ class Decode:
         for row, cause in dead.items():
             self._letters.add(now, arrivals.topics[row], cause, arrivals.payloads[row])
             tally.dead[cause] = tally.dead.get(cause, 0) + 1
+
+
+def _sized(arrivals: Arrivals, rows: Sequence[int]) -> tuple[list[bytes], Dead]:
+    """Give the payloads of these rows; what is too large is dead, and stands as empty."""
+    payloads, dead = arrivals.payloads, Dead()
+    if len(rows) < len(payloads):
+        payloads = [payloads[row] for row in rows]
+    if max(map(len, payloads)) > MAX_PAYLOAD:
+        dead = {row: "too_large" for row, payload in enumerate(payloads) if len(payload) > MAX_PAYLOAD}
+        payloads = [b"" if row in dead else payload for row, payload in enumerate(payloads)]
+    return payloads, dead

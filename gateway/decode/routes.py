@@ -5,8 +5,12 @@ Rules:
 1. The first source in configuration order whose template matches a topic has it. `+`, `{device}` and `{measurement}`
    match one level, `#` the rest and the parent; none of them matches a first level that begins with `$`.
 2. A topic has one slot per measurement of its source, one after the other; a topic that no source has, or whose series
-   would have an empty or too long name, has one slot with source UNMATCHED.
-3. What is known of topics is a cache: when it holds MAX_SLOTS slots or MAX_CHARACTERS, it is forgotten before the next
+   would have an empty or too long name, has one slot with source UNMATCHED. A name that stands on several levels of the
+   template is made of all of them, joined by dots.
+3. A dialect's topic has one slot, named `{device}/` and what the topic says of the measurement: the levels that
+   `{measurement}` and `#` stand for, but for those that are no part of a name. A topic of it that holds no measurement
+   has source IGNORED.
+4. What is known of topics is a cache: when it holds MAX_SLOTS slots or MAX_CHARACTERS, it is forgotten before the next
    batch, counted in `forgotten`, and learnt again. Series keep their numbers: those are in the SeriesTable.
 """
 
@@ -19,10 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.config import Source
+from gateway.decode.dialects import SPEECH, Dialect
 from gateway.records import SeriesTable
 
 UNMATCHED = -1
 """The source of a topic that nobody wants."""
+
+IGNORED = -3
+"""The source of a topic that a dialect knows to hold no measurement."""
 
 UNKNOWN = -2
 """The series of a slot that has had no reading yet."""
@@ -32,6 +40,9 @@ MAX_NAME = 256
 
 MAX_SLOTS = 1 << 18
 MAX_CHARACTERS = 32 << 20
+
+Pairs = list[tuple[str, str]]
+"""Levels: what the template wants, and what the topic has."""
 
 _WILD = ("+", "{device}", "{measurement}")
 
@@ -46,10 +57,13 @@ class Template:
         self._rest = levels[-1] == "#"
         self._levels = levels[:-1] if self._rest else levels
         self._source = source
-        self.measurements = list(source.values) or [""]
+        self._dialect = SPEECH.get(source.format)
 
     def match(self, topic: str) -> list[str] | None:
-        """Give the series' names of a topic, one per measurement, or None if the template does not match."""
+        """Give the series' names of a topic, one per measurement, or None if the template does not match.
+
+        A dialect's topic has one, the beginning of its series' names; or none, if it holds no measurement.
+        """
         levels = topic.split("/")
         if len(levels) < len(self._levels) or (len(levels) > len(self._levels) and not self._rest):
             return None
@@ -58,15 +72,33 @@ class Template:
         pairs = list(zip(self._levels, levels, strict=False))
         if any(want not in _WILD and want != have for want, have in pairs):
             return None
-        return self._names(dict(pairs))
+        if self._dialect is not None:
+            return self._place(self._dialect, pairs, levels[len(self._levels) :])
+        return self._names(pairs)
 
-    def _names(self, levels: dict[str, str]) -> list[str]:
-        device = levels.get("{device}", self._source.device)
-        measurement = levels.get("{measurement}", self._source.measurement)
+    def _names(self, pairs: Pairs) -> list[str]:
+        device = _joined("{device}", pairs, self._source.device)
+        measurement = _joined("{measurement}", pairs, self._source.measurement)
         if not self._source.values:
             return [_name(device, measurement)]
         before = f"{measurement}." if measurement else ""
         return [_name(device, before + key) for key in self._source.values]
+
+    def _place(self, dialect: Dialect, pairs: Pairs, rest: list[str]) -> list[str]:
+        found = [have for want, have in pairs if want in ("+", "{measurement}")] + rest
+        device = _joined("{device}", pairs, self._source.device)
+        aside = dialect.ignored if self._source.values else dialect.ignored | dialect.skips
+        if device in dialect.nobody or not aside.isdisjoint(found):
+            return []
+        said = [_joined("{measurement}", pairs, self._source.measurement), *rest]
+        place = f"{device}/{'.'.join(level for level in said if level and level not in dialect.unnamed)}"
+        return [place if device and len(place.encode()) <= MAX_NAME else ""]
+
+
+def _joined(name: str, pairs: Pairs, fixed: str) -> str:
+    """Give what the topic has where the template has this name, else what is configured; "" if a level is empty."""
+    parts = [have for want, have in pairs if want == name]
+    return (".".join(parts) if all(parts) else "") if parts else fixed
 
 
 def _name(device: str, measurement: str) -> str:
@@ -87,7 +119,7 @@ class _Known(dict[str, int]):
 
 
 class Routes:
-    """What is known of topics: columns over slots (`source`, `series`, `crc` of the topic), and the slots' names."""
+    """What is known of topics: columns over slots (`source`, `series`, `crc` of the topic), and the slots' `names`."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._templates = [Template(source) for source in sources]
@@ -96,7 +128,7 @@ class Routes:
 
     def _forget(self) -> None:
         self._known = _Known(self)
-        self._names: list[str] = []
+        self.names: list[str] = []
         self._characters = 0
         self.source = np.empty(256, np.int32)
         self.series = np.empty(256, np.int32)
@@ -104,7 +136,7 @@ class Routes:
 
     def slots(self, topics: Sequence[str]) -> NDArray[np.int64]:
         """Give each topic's first slot, shape (n,); valid until the next call."""
-        if len(self._names) >= MAX_SLOTS or self._characters >= MAX_CHARACTERS:
+        if len(self.names) >= MAX_SLOTS or self._characters >= MAX_CHARACTERS:
             self._forget()
             self.forgotten += 1
         return np.fromiter(map(self._known.__getitem__, topics), np.int64, len(topics))
@@ -112,10 +144,10 @@ class Routes:
     def learn(self, topic: str) -> int:
         """Make the slots of a topic that is not known; return the first."""
         source, names = self._find(topic)
-        first = len(self._names)
-        self._names += names
+        first = len(self.names)
+        self.names += names
         self._characters += len(topic) + sum(map(len, names))
-        end = len(self._names)
+        end = len(self.names)
         if end > len(self.source):
             self._grow()
         self.source[first:end] = source
@@ -126,16 +158,18 @@ class Routes:
     def _find(self, topic: str) -> tuple[int, list[str]]:
         for number, template in enumerate(self._templates):
             if (names := template.match(topic)) is not None:
+                if not names:
+                    return IGNORED, [""]
                 return (number, names) if all(names) else (UNMATCHED, [""])
         return UNMATCHED, [""]
 
     def _grow(self) -> None:
-        size = max(len(self._names), 2 * len(self.source))
+        size = max(len(self.names), 2 * len(self.source))
         self.source, self.series = np.resize(self.source, size), np.resize(self.series, size)
         self.crc = np.resize(self.crc, size)
 
     def name(self, slots: NDArray[np.int64], table: SeriesTable) -> NDArray[np.int32]:
         """Give the slots' series, shape (n,), making those that are new; -1 where the table is full."""
         for slot in np.unique(slots[self.series[slots] == UNKNOWN]).tolist():
-            self.series[slot] = table.add(self._names[slot])
+            self.series[slot] = table.add(self.names[slot])
         return self.series[slots]

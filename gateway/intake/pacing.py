@@ -7,16 +7,14 @@ silence is never followed by a pause, so an idle gateway pays nothing, in delay 
 
 from __future__ import annotations
 
-SHORT_READ = 32 << 10
-"""Bytes: a longer read is a batch already."""
+SHORT_READ = 100 << 10
+"""Bytes: a longer read has nearly filled the buffer (`framing.BUFFER`), and more is waiting."""
 
-PAUSE_S = 0.002
-"""Measured behind mosquitto at full rate: a quarter of the CPU of reading at once."""
-
-STREAM = 2 << 10
-LONG_PAUSE_S = 0.005
-"""After reads of STREAM bytes: a tenth less CPU again, and half a record interval at most. A broker that stops at 20
-messages in flight never gives so much at once, and is not held up for longer than PAUSE_S."""
+PAUSES = ((16 << 10, 0.010), (2 << 10, 0.005), (0, 0.002))
+"""After a read of so many bytes, so many seconds: the faster the stream, the longer. Behind mosquitto at full rate 2 ms
+take a quarter of the CPU of reading at once, and each of the longer ones a tenth less again. The longest is a record
+interval. A broker that stops at 20 messages in flight never gives so much at once, and is not held up by more than
+2 ms."""
 
 BUSY_S = 0.001
 """A read this soon after the last one, or after looking again, is one of many: a pause will gather at least two."""
@@ -34,7 +32,7 @@ class Pacing:
         self._last = now
         if not busy or size >= SHORT_READ:
             return 0.0
-        return PAUSE_S if size < STREAM else LONG_PAUSE_S
+        return next(pause for least, pause in PAUSES if size >= least)
 
     def look(self, now: float) -> None:
         """Take note that we look again."""

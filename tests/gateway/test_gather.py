@@ -61,3 +61,15 @@ def test_it_is_full_at_its_bound() -> None:
     assert not gathering.full
     gathering.feed(arrivals(0))
     assert gathering.full
+
+
+def test_many_messages_wait_for_one_more_interval_and_no_longer() -> None:
+    gathering = Gathering()
+    gathering.feed(arrivals(*[0] * gather.MANY))
+    assert [gathering.wait(), gathering.wait()] == [True, False]
+
+
+def test_few_messages_wait_for_one_interval() -> None:
+    gathering = Gathering()
+    gathering.feed(arrivals(*[0] * (gather.MANY - 1)))
+    assert not gathering.wait()

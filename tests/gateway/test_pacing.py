@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.intake.pacing import BUSY_S, LONG_PAUSE_S, PAUSE_S, SHORT_READ, STREAM, Pacing
+from gateway.intake.pacing import BUSY_S, PAUSES, SHORT_READ, Pacing
+
+(LONG, LONG_PAUSE_S), (STREAM, STREAM_PAUSE_S), (_, PAUSE_S) = PAUSES
 
 Event = tuple[float, int | None, float]  # at which millisecond, bytes read (None: we look again), seconds to look away
 
@@ -19,7 +21,10 @@ Event = tuple[float, int | None, float]  # at which millisecond, bytes read (Non
         pytest.param([(0, 90, 0.0), (0.1, 90, PAUSE_S), (2.1, None, 0.0), (9, 90, 0.0)], id="a burst that has ended"),
         pytest.param([(0, 90, 0.0), (0.1, SHORT_READ, 0.0), (0.2, SHORT_READ - 1, LONG_PAUSE_S)], id="long reads"),
         pytest.param(
-            [(0, 90, 0.0), (0.1, STREAM - 1, PAUSE_S), (0.2, STREAM, LONG_PAUSE_S)], id="a stream that is fast"
+            [(0, 90, 0.0), (0.1, STREAM - 1, PAUSE_S), (0.2, STREAM, STREAM_PAUSE_S)], id="a stream that is fast"
+        ),
+        pytest.param(
+            [(0, 90, 0.0), (0.1, LONG - 1, STREAM_PAUSE_S), (0.2, LONG, LONG_PAUSE_S)], id="a stream that is faster"
         ),
     ],
 )

@@ -15,7 +15,7 @@ import mqtt5
 import msgspec
 import pytest
 
-from gateway import pipeline, recovery
+from gateway import outward, pipeline, recovery
 from gateway.clock import Clock
 from gateway.config import Broker, Duration, GatewayConfig, Journal, Size, Source, Time, Window
 from gateway.derive import Derive
@@ -173,6 +173,7 @@ async def test_a_full_disk_is_survived(
 @pytest.fixture
 def short_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "RETRY_S", 0.02)
+    monkeypatch.setattr(outward, "RETRY_S", 0.02)
 
 
 async def test_intake_stops_reading_while_too_much_waits_for_the_disk(tmp_path: Path, fake_broker: FakeBroker) -> None:
@@ -314,12 +315,12 @@ async def test_frames_that_are_gone_are_declared_once_an_epoch(tmp_path: Path) -
         configuration(tmp_path), recovery.recover(configuration(tmp_path), OsFiles(), 0, lambda: 7), Clock()
     )
     for _ in range(2):  # two connections find the same hole
-        gateway._gone("telemetry", 3, 5)
-    await gateway.spool_now()
+        gateway.out.gone("telemetry", 3, 5)
+    await gateway.out.spool_now()
     assert [body.losses for body in declared(gateway)] == [[Loss("telemetry", 3, 5, "gone")]]
-    gateway._forked("the card was cloned")
-    gateway._gone("telemetry", 3, 5)  # another epoch's numbers
-    await gateway.spool_now()
+    gateway.out.forked("the card was cloned")
+    gateway.out.gone("telemetry", 3, 5)  # another epoch's numbers
+    await gateway.out.spool_now()
     assert [body.losses for body in declared(gateway)][-1] == [Loss("telemetry", 3, 5, "gone")]
     assert all(body.counts["messages"] == 0 for body in declared(gateway))
     gateway.stop()

@@ -1,4 +1,5 @@
 """Makes the golden frames: one `v1/{kind}.frame` per kind, and beside it `v1/{kind}.json`, what it must decode to.
+A kind that has grown new fields has a second one, `v1/{kind}-2.frame`.
 
     PYTHONPATH=. python tests/golden/make.py
 
@@ -21,7 +22,8 @@ import numpy as np
 from gateway import records
 from gateway.journal import encode_record
 from gateway.segment.layout import Opening, encode_opening
-from protocol import columns, frame
+from protocol import columns, frame, manifest
+from protocol.identity import Signer
 from protocol.messages import (
     JOURNAL_LANE,
     Alert,
@@ -34,9 +36,12 @@ from protocol.messages import (
     Loss,
     LossesBody,
     Mark,
+    Moments,
     Receipt,
     Refusal,
+    ReportBody,
     SeriesDefinition,
+    StatisticsBody,
     Welcome,
     WindowDefinition,
     WindowRows,
@@ -62,6 +67,20 @@ MESSAGES: list[tuple[Kind, int, msgspec.Struct]] = [
         2,
         LossesBody(Cover(5, 2), [Loss("telemetry", 10, 19, "spool_full", START, START + 9)], {"recorded": 1000}),
     ),
+    (
+        Kind.STATISTICS,
+        2,
+        StatisticsBody(
+            Cover(7, 1),
+            "pumps",
+            START,
+            [Moments(["Öldruck", "temperature"], 61, [1.5, -0.25], [2.0, 0.5, 0.5, 1e-300])],
+            alerts=2,
+            shadow=1,
+            version=3,
+        ),
+    ),
+    (Kind.REPORT, 2, ReportBody(Cover(7, 1), "pumps", 4, "refused", "expired", "ab" * 32, START)),
     (
         Kind.HELLO,
         0,
@@ -111,6 +130,9 @@ def readings() -> records.ReadingsRecord:
     )
 
 
+ALERT = Alert([0, 1], START, 2, START + 5, 7.5, "pumps", 3, 6.0, [0.75, 0.25], [1])
+"""With the fields that alerts have grown: threshold, contributions, missing."""
+
 STATE: dict[str, Any] = {
     "numbers": [0, -1, 1 << 63, -(1 << 100), 0.5, float("-inf"), True, None],
     "text": "Größe",
@@ -142,6 +164,13 @@ def plain(value: Any) -> Any:
             return value
 
 
+def a_model() -> records.ModelRecord:
+    """Give a record of a model: a sealed manifest, and content that only its digest knows."""
+    content = bytes(range(40))
+    said = manifest.Manifest("pumps", 4, len(content), manifest.digest_of(content), "baseline/1", START, START + 9, "g")
+    return records.ModelRecord(START, manifest.seal(said, Signer.from_seed(bytes(32))), content)
+
+
 def journal_records() -> Iterator[tuple[Kind, bytes, Any]]:
     """Give what only a journal holds: kind, body and what the body says."""
     record = readings()
@@ -161,7 +190,16 @@ def journal_records() -> Iterator[tuple[Kind, bytes, Any]]:
     clock = records.ClockRecord(START, "boot-1", 12345, synchronised=False)
     clock_state = {"stamp": START, "boot": "boot-1", "monotonic": 12345, "synchronised": False}
     yield *encode_record(clock), clock_state
+    model = a_model()
+    model_state = {"stamp": START, "manifest": model.manifest, "content": model.content}
+    yield *encode_record(model), model_state
     yield Kind.CHECKPOINT, columns.encode_state(STATE), STATE
+
+
+def grown() -> Iterator[tuple[str, bytes, Any]]:
+    """Give the kinds that have grown, by the name of their second file."""
+    alerts = AlertsBody(Cover(4, 1), [ALERT])
+    yield "alerts-2", frame.message(Kind.ALERTS, alerts, lane=1, seq=9, chain_before=7), msgspec.to_builtins(alerts)
 
 
 def frames() -> Iterator[tuple[Kind, bytes, Any]]:
@@ -181,8 +219,8 @@ def frames() -> Iterator[tuple[Kind, bytes, Any]]:
 def main() -> None:
     """Write the files that are missing."""
     FOLDER.mkdir(exist_ok=True)
-    for kind, data, said in frames():
-        path = FOLDER / f"{kind.name.lower()}.frame"
+    for name, data, said in [*((kind.name.lower(), *rest) for kind, *rest in frames()), *grown()]:
+        path = FOLDER / f"{name}.frame"
         if path.exists():
             sys.stdout.write(f"{path.name} is there and stays as it is\n")
             continue

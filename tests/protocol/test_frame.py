@@ -35,9 +35,12 @@ from protocol.messages import (
     Loss,
     LossesBody,
     Mark,
+    Moments,
     Receipt,
     Refusal,
+    ReportBody,
     SeriesDefinition,
+    StatisticsBody,
     Welcome,
     WindowDefinition,
     WindowsBody,
@@ -53,6 +56,8 @@ MESSAGES: dict[Kind, Any] = {
     Kind.WINDOWS: WindowsBody(Cover(1, 2), 3, b"\x00\xff columns", "boot", 5),
     Kind.ALERTS: AlertsBody(Cover(2, 1), [Alert([1, 2], 5, 0, 6, 0.5, "rule")], ""),
     Kind.LOSSES: LossesBody(Cover(3, 0), [Loss("telemetry", 1, 2, "spool_full")], {"recorded": 1 << 40}),
+    Kind.STATISTICS: StatisticsBody(Cover(3, 1), "m", 5, [Moments(["Öl"], 3, [0.5], [1e-300])], 1, 2, 3),
+    Kind.REPORT: ReportBody(Cover(3, 2), "m", 4, "refused", "expired", "ab" * 32, 6),
     Kind.HELLO: Hello("gw", 1 << 62, {"alerts": LaneHead(1, 2, 3)}),
     Kind.WELCOME: Welcome({"alerts": Mark(5, [(7, 9)], 0xFFFFFFFF)}, -1, "fork"),
     Kind.RECEIPT: Receipt({"telemetry": Mark(5)}),
@@ -393,6 +398,18 @@ def said(decoded: frame.Frame) -> dict[str, Any]:
     return body
 
 
+def without_later(read: Any, meant: Any) -> Any:
+    """Leave out fields that came after these bytes were made: each must say that nothing was said."""
+    match read, meant:
+        case dict(), dict():
+            assert all(read[key] in (0, "", "0.0", []) for key in read.keys() - meant.keys())
+            return {key: without_later(read[key], meant[key]) for key in read.keys() & meant.keys()}
+        case list(), list() if len(read) == len(meant):
+            return [without_later(*pair) for pair in zip(read, meant, strict=True)]
+        case _:
+            return read
+
+
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_frames_of_version_1_are_read_as_they_were_meant(path: Path) -> None:
     data = path.read_bytes()
@@ -400,14 +417,14 @@ def test_frames_of_version_1_are_read_as_they_were_meant(path: Path) -> None:
     decoded = frame.decode(data)
     assert head.size == len(data)
     assert frame.verify_chain(head, frame.check(data, head), 7)
-    assert decoded.kind.name.lower() == path.stem
+    assert decoded.kind.name.lower() == path.stem.removesuffix("-2")
     assert decoded.seq == 9
-    assert plain(said(decoded)) == json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    meant = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    assert without_later(plain(said(decoded)), meant) == meant
 
 
 def test_every_kind_has_a_golden_frame() -> None:
-    not_yet = {"model"}  # models come with the next part; their first frame joins the others
-    assert {path.stem for path in GOLDEN} == {kind.name.lower() for kind in Kind} - not_yet
+    assert {path.stem for path in GOLDEN} == {*(kind.name.lower() for kind in Kind), "alerts-2"}
 
 
 def test_the_ratio_bound_is_one_that_lz4_cannot_reach() -> None:

@@ -1,0 +1,166 @@
+"""The way out: outputs of committed records become frames in the spool's lanes, and the uplink hears of them.
+
+Rules:
+
+1. Only what the journal has committed comes here, and what is no journal output: losses, refused models.
+2. The uplink is told of a frame when the spool has committed it, never before.
+3. A spool that the disk refuses is tried again each RETRY_S; what waits for it stays in the log's memory, bounded by
+   what the journal commits meanwhile. Nothing that comes in waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+
+from gateway import recovery
+from gateway.alarm import Alarm
+from gateway.clock import Clock, boot_id
+from gateway.config import GatewayConfig
+from gateway.delivery import SILENCE_NS
+from gateway.pack import Packed
+from gateway.records import Outputs, count
+from gateway.uplink import Uplink
+from protocol import __version__
+from protocol.errors import JournalUnusable
+from protocol.messages import Hello, Loss
+from protocol.notify import Work
+
+log = logging.getLogger("fieldgate.outward")
+
+RETRY_S = 1.0
+"""Pause after a commit that failed: a full disk is asked once a second, not in a tight loop."""
+
+
+class Outward:
+    """Pack, spool and uplink of one gateway; `make_room` is asked when the disk refuses the spool."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        opened: recovery.Opened,
+        clock: Clock,
+        make_room: Callable[[JournalUnusable], None],
+    ) -> None:
+        self.config, self.clock = config, clock
+        self.spool, self.pack, self.at = opened.spool, opened.pack, opened.at
+        self.uplink: Uplink | None = None
+        self.spooled = 0  # commits that ended well
+        self._make_room = make_room
+        self._declared: dict[str, int] = {}  # per lane, the end of the last range declared gone in this epoch
+        self._unsent: list[tuple[str, int, int]] = []  # appended to the spool, not yet durable
+        self._alarm = Alarm(clock)
+        self._spooling = asyncio.Lock()
+        self._disk = ThreadPoolExecutor(1, "spool")
+
+    def connect(self, token: str, rng: Random) -> None:
+        """Make the connection; it opens when its task runs."""
+        self.uplink = Uplink(
+            self.config.uplink,
+            token,
+            self.spool,
+            self.hello,
+            rng=rng,
+            on_fork=self.forked,
+            on_gone=self.gone,
+        )
+
+    def hello(self) -> Hello:
+        """Say who speaks, and what the spool holds."""
+        spool = self.spool
+        recorded = self.at.derive.totals.recorded
+        now = self.clock.now()
+        return Hello(self.config.name, spool.epoch, spool.heads(), boot_id(), __version__, now, recorded)
+
+    def works(self) -> list[Work]:
+        """Say what must go on. What only waits for the cloud is none of it."""
+        uplink = self.uplink
+        busy = bool(self._unsent) or self._spooling.locked()
+        works = [Work("spool", busy, self.spooled, "no commit ends well")]
+        if uplink is not None:  # it ends a connection that is silent for SILENCE_NS: the cloud's fault, not ours
+            flying = uplink.connected and uplink.delivery.pace.frames > 0
+            works.append(Work("delivery", flying, uplink.receipted, "frames are in flight and stay there", SILENCE_NS))
+        return works
+
+    def committed(self, seq: int, outputs: Outputs, now: int) -> None:
+        """Take the outputs of a record that the journal has committed."""
+        if outputs.items:
+            self._put(self.pack.feed(seq, outputs, now), now)
+
+    def report(self, model: str, version: int, reason: str, digest: str) -> None:
+        """Say up why a model was refused."""
+        now = self.clock.now()
+        self._put([self.pack.refused(model, version, reason, digest, now)], now)
+        self.ring()
+
+    def ring(self) -> None:
+        """Let the loop look again: there may be something to spool."""
+        self._alarm.ring()
+
+    def forked(self, reason: str) -> None:
+        """Begin a new epoch: the cloud has something else under this one."""
+        log.warning("spool: a new epoch begins: %s", reason)
+        now = self.clock.now()
+        self._declared.clear()
+        counts = self.at.derive.totals.counts()
+        for loss in self.spool.begin_epoch(now):  # sequences of the old epoch: declared as counts
+            log.warning("spool: frames %d to %d of %s were lost (%s)", loss.first, loss.last, loss.lane, loss.cause)
+            count(counts, {f"frames.{loss.lane}.{loss.cause}": loss.last - loss.first + 1})
+        self._put([self.pack.losses([], counts)], now)
+        self.ring()
+
+    def gone(self, lane: str, first: int, last: int) -> None:
+        """Declare frames that the cloud misses and the spool does not hold; once, though each connection finds them."""
+        if last <= self._declared.get(lane, 0):
+            return
+        self._declared[lane] = last
+        self._declare([Loss(lane, first, last, "gone")], self.clock.now())
+        self.ring()
+
+    def _put(self, packed: list[Packed], now: int) -> None:
+        self._unsent += recovery.put(self.spool, packed, now)
+
+    def _declare(self, losses: list[Loss], now: int) -> None:
+        if losses:
+            self._put([self.pack.losses(losses, self.at.derive.totals.counts())], now)
+
+    def _due(self) -> int:
+        return 0 if self._unsent else self.pack.due()
+
+    async def spool_for_ever(self) -> None:
+        """Spool what is packed, make it durable, and tell the uplink, until stopped."""
+        while await self._alarm.wait(self._due):
+            await self.spool_now()
+
+    async def spool_now(self, *, flush: bool = False) -> bool:
+        """Append what is due (or everything), commit the lanes, tell the uplink; False if the disk refused."""
+        async with self._spooling:
+            now = self.clock.now()
+            self._put(self.pack.flush() if flush else self.pack.tick(now), now)
+            self._declare(self.spool.enforce(now), now)
+            unsent, self._unsent = self._unsent, []
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._disk, self.spool.commit)
+            except JournalUnusable as error:
+                log.error("spool: %s", error)  # noqa: TRY400 - the operator needs the cause, not our stack
+                self._unsent = unsent + self._unsent
+                self._make_room(error)
+                await asyncio.sleep(RETRY_S)
+                return False
+            self.spooled += 1
+            if self.uplink is not None and unsent:
+                for lane, head in self.spool.heads().items():  # not `unsent`: an epoch may have begun meanwhile
+                    self.uplink.appended(lane, head.next - 1)
+            return True
+
+    def stop(self) -> None:
+        """Let the loop end at its next step."""
+        self._alarm.stop()
+
+    def close(self) -> None:
+        """Close the files; what was not committed is gone."""
+        self._disk.shutdown()
+        self.spool.close()
