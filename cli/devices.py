@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from cli.speech import SPEAK, Spoken
+
 MILLION = 10**6
 """Rates are kept as whole messages per 10**6 seconds, so that when a message is due is exact."""
 
@@ -16,7 +18,7 @@ class Devices:
     """N devices replaying tables of values, each reading with its event time and the device's own counter.
 
     `tables` are by what they measure; devices take them in turn. In `topic`, {device} and {measurement} are filled in.
-    Without a `name` a device is called after what it measures.
+    Without a `name` a device is called after what it measures. A `dialect` of SPEAK has topics and payloads of its own.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class Devices:
         start: int,
         first: int = 1,
         name: str = "device",
+        dialect: str = "json",
     ) -> None:
         width, kinds = len(str(count)), list(tables)
         measured = [kinds[at % len(kinds)] for at in range(count)]
@@ -36,6 +39,8 @@ class Devices:
         if not name:
             self.names = [f"{kind}-{at // len(kinds) + 1}" for at, kind in enumerate(measured)]
         self.first = first
+        self._measured = measured
+        self._speak = SPEAK.get(dialect)
         self._topics = [
             topic.replace("{device}", device).replace("{measurement}", kind)
             for device, kind in zip(self.names, measured, strict=True)
@@ -62,6 +67,9 @@ class Devices:
         turn, device = divmod(k, len(self.names))
         table = self._tables[device]
         value = table[turn % len(table)]
+        if self._speak is not None:
+            name, kind = self.names[device], self._measured[device]
+            return self._speak(Spoken(name, device, kind, value, self.due(k), self.first + turn))
         return self._topics[device], f'{{"time":{self.due(k)},"value":{value},"n":{self.first + turn}}}'.encode()
 
 

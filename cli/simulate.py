@@ -18,7 +18,10 @@ from cli import series
 from cli.devices import Devices
 from cli.publisher import Publisher
 from cli.series import NAB, FileRefused
+from cli.speech import SPEAK
 from gateway.config import Broker
+
+TOPIC = "sensors/{device}/{measurement}"
 
 REPEAT_S = 60
 """How much SIGUSR1 has the devices publish again."""
@@ -34,7 +37,10 @@ FINISH_S = 10.0
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A .csv or .npz to replay.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="End after so long; without it, on Ctrl-C.")
 @click.option("--qos", type=click.IntRange(0, 1), default=1, show_default=True)
-@click.option("--topic", default="sensors/{device}/{measurement}", show_default=True)
+@click.option(
+    "--dialect", type=click.Choice(["json", *SPEAK]), default="json", show_default=True, help="How they speak."
+)
+@click.option("--topic", help=f"For --dialect json.  [default: {TOPIC}]")
 @click.option("--name", default="device", show_default=True, help="What the devices' names begin with.")
 @click.option("--password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end, and nothing else.")
@@ -44,9 +50,12 @@ def simulate(**options: Any) -> None:
     r"""Publish as many devices.
 
     Every message is {"time": ns, "value": v, "n": counter}; the time is when it was due, the values are those of
-    public sensor recordings (or --data), replayed point by point at --rate. The devices keep what the broker has not
-    acknowledged and send it again; on SIGUSR1 they send the last minute again.
+    public sensor recordings (or --data), replayed point by point at --rate. Another --dialect has the topics and
+    payloads of such devices. The devices keep what the broker has not acknowledged and send it again; on SIGUSR1 they
+    send the last minute again.
     """
+    if options["topic"] and options["dialect"] != "json":
+        raise click.BadParameter(f"{options['dialect']} has topics of its own", param_hint="--topic")
     asyncio.run(_Run(options).run())
 
 
@@ -64,10 +73,11 @@ class _Run:
             count,
             rate,
             tables(options["data"]),
-            topic=options["topic"],
+            topic=options["topic"] or TOPIC,
             start=start,
             first=options["first"],
             name=name,
+            dialect=options["dialect"],
         )
         self.publisher = Publisher(
             broker,

@@ -425,7 +425,7 @@ async def test_short_reads_that_follow_one_another_are_gathered(
     fake_broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pacing, "BUSY_S", float("inf"))
-    monkeypatch.setattr("gateway.intake.pacing.PAUSE_S", 0.05)
+    monkeypatch.setattr("gateway.intake.pacing.PAUSES", ((0, 0.05),))
     async with listening(fake_broker.url) as listener:
         peer = await connected(fake_broker)
         for number in range(50):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -158,10 +159,8 @@ def test_a_chunk_that_makes_no_sense_is_refused(data: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     for read in (manifest.read_want, manifest.read_chunk, lambda body: manifest.read_sealed(bytes(64) + body)):
-        try:
+        with suppress(ModelRefused):
             read(data)
-        except ModelRefused:
-            pass
 
 
 def test_mutated_messages_are_read_or_refused() -> None:
@@ -175,10 +174,8 @@ def test_mutated_messages_are_read_or_refused() -> None:
             changed = bytearray(whole)
             for _ in range(chance.randint(1, 4)):
                 changed[chance.randrange(len(changed))] = chance.randrange(256)
-            try:
+            with suppress(ModelRefused):
                 read(bytes(changed))
-            except ModelRefused:
-                pass
 
 
 def test_a_sealed_manifest_is_its_signature_and_then_its_bytes() -> None:
