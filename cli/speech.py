@@ -1,8 +1,8 @@
 """What devices of each dialect publish, topic and payload, as real ones do. Pure.
 
 zigbee2mqtt says everything of a device in one payload, with `last_seen`. Tasmota says its sensors, with local time and
-no zone, and every tenth time its own state. Of Shelly's devices every other is of the first generation, which has a topic
-for each number and text for a relay; the others send notifications.
+no zone, and every tenth time its own state. Every other Shelly is of the first generation, which has a topic for each
+number and text for a relay; the others send notifications.
 """
 
 from __future__ import annotations

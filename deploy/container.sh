@@ -82,7 +82,6 @@ logged build buildah bud --format docker --build-arg "BASE=$base" --file deploy/
     --secret "id=pip,src=$place/pip.conf" --volume "$place/wheels:/offline:ro" .
 
 # With cgroups of both versions side by side no container starts: there, show podman the second version alone.
-exit 0
 proof=("$python" -m tests.container "$image")
 if [ -d /sys/fs/cgroup/unified ]; then
     unshare --mount sh -c 'mount --bind /sys/fs/cgroup/unified /sys/fs/cgroup && exec "$@"' sh "${proof[@]}"

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from gateway.config import PipelineConfig
 from gateway.records import Readings, State
+from protocol import columns
 
 LIMIT = 1e150
 """No sensor says more, and squares of it are still finite."""
@@ -36,6 +37,11 @@ LIMIT = 1e150
 MAX_TIME = 1 << 62
 MAX_REMEMBERED = 1 << 20
 """Identities held at most: 12 MB as long as all is in order, 16 MB once looked up."""
+
+MAX_PACKED = 1 << 24
+"""Identities in one block of a snapshot: a block ends with the batch that fills it."""
+
+_PACKED: dict[str, type[np.generic]] = {"series": np.int32, "time": np.int64}
 
 GENERATIONS = 8
 """Identities are forgotten in blocks of horizon / GENERATIONS."""
@@ -185,15 +191,15 @@ def _select(readings: Readings, rows: NDArray[Any]) -> Readings:
 
 def _rules(config: PipelineConfig, names: Sequence[str]) -> NDArray[np.float64]:
     """Give low, high, scale and offset of each series; shape (4, series)."""
-    columns = np.empty((4, len(names)))
+    table = np.empty((4, len(names)))
     for at, name in enumerate(names):
         rules = [rule for rule in config.clean if fnmatchcase(name, rule.series)]
         low = next((rule.min for rule in rules if rule.min is not None), -LIMIT)
         high = next((rule.max for rule in rules if rule.max is not None), LIMIT)
         scale = next((rule.scale for rule in rules if rule.scale != 1.0), 1.0)
         offset = next((rule.offset for rule in rules if rule.offset != 0.0), 0.0)
-        columns[:, at] = max(low, -LIMIT), min(high, LIMIT), scale, offset
-    return columns
+        table[:, at] = max(low, -LIMIT), min(high, LIMIT), scale, offset
+    return table
 
 
 class Remembered:
@@ -242,7 +248,11 @@ class Remembered:
 
 def _keys(series: NDArray[np.int32], time: NDArray[np.int64]) -> NDArray[np.int64]:
     """Mix a pair into one integer, wrapping round; two pairs may share one, so the series is compared as well."""
-    return time + (series.astype(np.int64) << 44)
+    return time + _shifted(series)
+
+
+def _shifted(series: NDArray[np.int32]) -> NDArray[np.int64]:
+    return series.astype(np.int64) << 44
 
 
 class _Generation:
@@ -281,16 +291,18 @@ class _Generation:
 
     def snapshot(self) -> State:
         keys, series = _joined([*self._runs, *self._chunks])
-        order = np.lexsort((series, keys))
-        steps = np.diff(keys[order], prepend=0)  # a device with a steady rate makes equal steps, and they compress
-        return {"opened": self.opened, "newest": self.newest, "steps": steps, "series": series[order]}
+        time = keys - _shifted(series)
+        order = np.lexsort((time, series))  # so that a device with a steady rate makes equal steps
+        packed = columns.encode({"series": series[order], "time": time[order]})
+        return {"opened": self.opened, "newest": self.newest, "packed": packed}
 
     @classmethod
     def restore(cls, state: State) -> _Generation:
         generation = cls(state["opened"])
         generation.newest = state["newest"]
-        generation.size = len(state["steps"])
-        generation._runs = [(np.cumsum(state["steps"]), state["series"].copy())]
+        held = columns.decode(state["packed"], _PACKED, max_rows=MAX_PACKED)
+        generation.size = len(held["series"])
+        generation._runs = [_sorted([(_keys(held["series"], held["time"]), held["series"])])]
         return generation
 
 

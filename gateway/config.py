@@ -21,8 +21,11 @@ from protocol.settings import NAME, Duration, Section, Size, convert, parse_toml
 
 __all__ = [
     "DIALECTS",
+    "MAX_CHUNK",
     "MAX_HOPS",
+    "MAX_MODEL",
     "MAX_SERIES",
+    "MIN_CHUNK",
     "MIN_HOP",
     "NAME",
     "TOPIC_LEVEL",
@@ -52,6 +55,10 @@ DIALECTS = ("zigbee2mqtt", "tasmota", "shelly")
 """Formats whose payloads name their measurements themselves: every number is one."""
 
 TOPIC_LEVEL = re.compile(r"\{([a-z_]+)\}")
+MIN_CHUNK, MAX_CHUNK = 1 << 10, 256 << 10
+"""Bytes of a part: `protocol.manifest` has no larger one, and smaller ones only make more of them."""
+MAX_MODEL = 7 << 20
+"""Bytes of a model: with its manifest it must fit a record, `protocol.frame.MAX_RAW`."""
 MAX_HOPS = 64
 """A hopping window holds a reading at most this often; more would multiply memory for no finer answer."""
 MAX_SERIES = 1_000_000
@@ -165,7 +172,7 @@ class Models(Section, frozen=True):
 
     public_key: str = ""  # the cloud's Ed25519 key, 64 hex digits, as `cloud run` prints it
     chunk: Size = Size(32 << 10)  # bytes asked for at once
-    max_bytes: Size = Size(16 << 20)  # of one model
+    max_bytes: Size = Size(4 << 20)  # of one model
 
 
 class PipelineConfig(Section, frozen=True):
@@ -278,6 +285,7 @@ def _contradictions(config: GatewayConfig) -> Iterator[tuple[str, object, str]]:
         if broker is not None:
             yield from _broker_contradictions(key, broker)
     yield from _uplink_contradictions(config.uplink)
+    yield from _models_contradictions(config.models)
     yield from _http_contradictions(config.http)
 
 
@@ -341,6 +349,15 @@ def _broker_contradictions(key: str, broker: Broker) -> Iterator[tuple[str, obje
         yield f"{key}.receive_maximum", broker.receive_maximum, "1 to 65535"
     if broker.password_file and broker.password_env:
         yield f"{key}.password_env", broker.password_env, "only one of password_file and password_env"
+
+
+def _models_contradictions(models: Models) -> Iterator[tuple[str, object, str]]:
+    if models.public_key and not re.fullmatch(r"[0-9a-fA-F]{64}", models.public_key):
+        yield "models.public_key", models.public_key, "64 hex digits, as `cloud run` prints them"
+    if not MIN_CHUNK <= models.chunk <= MAX_CHUNK:
+        yield "models.chunk", f"{models.chunk}B", "1KiB to 256KiB"
+    if not 1 <= models.max_bytes <= MAX_MODEL:
+        yield "models.max_bytes", f"{models.max_bytes}B", "1B to 7MiB: a model is one journal record"
 
 
 def _http_contradictions(http: Http) -> Iterator[tuple[str, object, str]]:

@@ -242,6 +242,10 @@ class Journal:
         """Say what the oldest record kept stands on; {} if the journal is empty or its header is damaged."""
         return self.log.oldest_about()
 
+    def about_newest(self) -> State:
+        """Say what the newest file's records stand on; {} if the journal is empty or its header is damaged."""
+        return self.log.newest_about()
+
     def retain(self, now: int, checkpoint_seq: int) -> tuple[int, int]:
         """Drop files beyond the bound on bytes or age that end at or before the older checkpoint; count and bytes."""
         count = size = 0
@@ -279,10 +283,10 @@ class Checkpoints:
 
     def save(self, position: int, state: State) -> None:
         """Write a checkpoint durably, then remove all but the two newest; JournalUnusable if the disk refused."""
-        body = columns.encode_state({"position": position, "state": state})
-        if len(body) > MAX_CHECKPOINT:
-            raise JournalUnusable(f"a checkpoint of {len(body)} bytes, at most {MAX_CHECKPOINT}")
-        data = frame.encode_long(Kind.CHECKPOINT, body, lane=JOURNAL_LANE)
+        parts = list(columns.state_parts({"position": position, "state": state}))
+        if (size := sum(map(len, parts))) > MAX_CHECKPOINT:
+            raise JournalUnusable(f"a checkpoint of {size} bytes, at most {MAX_CHECKPOINT}")
+        data = frame.encode_long(Kind.CHECKPOINT, parts, lane=JOURNAL_LANE)
         try:
             self.files.mkdir(self.directory)
             write_atomically(self.files, self._path(position), data)

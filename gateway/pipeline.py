@@ -29,7 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
 
-from gateway import recovery
+from gateway import alerts, bus, recovery
 from gateway.alarm import Alarm
 from gateway.clock import Clock, boot_id
 from gateway.commit import Gate
@@ -43,6 +43,7 @@ from gateway.records import (
     Arrivals,
     ClockRecord,
     ConfigurationRecord,
+    ModelRecord,
     Outputs,
     ReadingsRecord,
     Record,
@@ -54,7 +55,9 @@ from gateway.service import Bulletin, Course, secret
 from gateway.status import Status, Vitals
 from protocol.errors import JournalUnusable
 from protocol.messages import LANES
+from protocol.mqtt import MqttBus
 from protocol.notify import Notify, Sight, Work
+from protocol.topics import topic
 
 log = logging.getLogger("fieldgate.pipeline")
 
@@ -89,6 +92,8 @@ class Pipeline:
         self.decode = Decode(config.source, series, self.at.recent, memory)
         self.gate = Gate(int(config.journal.commit_interval))
         self.intake: Intake | None = None
+        self.bus: MqttBus | None = None
+        self.models: bus.Models | None = None
         self.stalled = False  # the last commit failed
         self._gathering = Gathering()
         self._uncommitted: list[_Applied] = []
@@ -116,6 +121,14 @@ class Pipeline:
         if config.uplink.url and token is not None:
             self.out.connect(token, rng)
 
+    def join(self, password: str | None, rng: Random) -> None:
+        """Make the connection to the bus, if there is anything to do on one; it opens when its task runs."""
+        if bus.is_wanted(self.config):
+            self.bus = bus.connect(self.config, password, rng)
+            self.models = bus.models(
+                self.config, self.bus, self.at, self.clock, apply=self.swap, report=self.out.report
+            )
+
     def vitals(self) -> Vitals:
         """Read all counters at one moment."""
         uplink, intake = self.out.uplink, self.intake
@@ -130,6 +143,8 @@ class Pipeline:
             journal_written=self.journal.written,
             spool_frames={lane: self.spool.frames(lane) for lane in LANES},
             spool_bytes={lane: self.spool.bytes(lane) for lane in LANES},
+            models=bus.versions(self.at),
+            models_refused=self.models.swap.refused if self.models is not None else {},
             lacking=[
                 *(["intake: not connected to the broker"] if intake is None or not intake.connected else []),
                 *(["journal: the last commit failed"] if self.stalled else []),
@@ -230,10 +245,22 @@ class Pipeline:
             self._alarm.ring()
         self._set_tick_timer()
 
+    def swap(self, sealed: bytes, content: bytes) -> None:
+        """Let another model score from here on: a record like any other, so it changes between two windows."""
+        self.close_record()
+        now = self.clock.now()
+        self._apply(ModelRecord(now, sealed, content))
+        self.gate.feed(0, now)
+        self._alarm.ring()
+        self._set_tick_timer()
+
     def _apply(self, record: Record, connection: int = 0, packet_ids: list[int] | None = None) -> None:
         seq = self.journal.append(record)
         outputs = recovery.apply(self.at, seq, record, self.config.devices.receive_maximum)
         self._uncommitted.append(_Applied(seq, outputs, connection, packet_ids or []))
+        if self.intake is not None and outputs.items:  # at once: an alert's identity makes a repeat harmless
+            for alert in alerts.said(outputs, self.at.derive.names):
+                self.intake.publish(topic(self.config.name, "alerts"), alert)
 
     def _set_tick_timer(self) -> None:
         due = self.at.derive.due()
@@ -392,6 +419,7 @@ async def run(
 ) -> None:
     """Run one gateway until SIGTERM, SIGINT or `stop`; ConfigurationRefused if a secret is missing."""
     password = secret("devices", "password", file=config.devices.password_file, env=config.devices.password_env)
+    bus_password = _bus_password(config, password)
     token = secret("uplink", "token", file=config.uplink.token_file, env=config.uplink.token_env)
     stop = stop or _stop_signal()
     rng = SystemRandom()
@@ -402,6 +430,7 @@ async def run(
     opened = await notify.starting(recover, "recovering: replaying the end of the journal")
     pipeline = Pipeline(config, opened, Clock(opened.at.stamp))
     pipeline.connect(password, token, rng)
+    pipeline.join(bus_password, rng)
     status = Status(pipeline.vitals)
     pipeline.journal.observe = status.fsync.observe
     runner = await status.serve(config.http.listen) if config.http.listen else None
@@ -410,6 +439,13 @@ async def run(
     finally:
         if runner is not None:
             await runner.cleanup()
+
+
+def _bus_password(config: GatewayConfig, devices: str | None) -> str | None:
+    """Give the password for the bus: the devices' where their broker serves both."""
+    if config.bus is None:
+        return devices
+    return secret("bus", "password", file=config.bus.password_file, env=config.bus.password_env)
 
 
 async def _run_tasks(
@@ -423,7 +459,7 @@ async def _run_tasks(
         connections.append(tasks.create_task(pipeline.fail(), name="fail"))
         connections += [
             tasks.create_task(side.run(), name=type(side).__name__.lower())
-            for side in (pipeline.intake, pipeline.out.uplink)
+            for side in (pipeline.intake, pipeline.out.uplink, pipeline.models, pipeline.bus)
             if side is not None
         ]
         if on_ready is not None:

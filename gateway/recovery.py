@@ -7,7 +7,9 @@ Rules:
 3. Without a checkpoint, the oldest segment's header says which names and which configuration it begins with.
 4. Where the journal's end, or all of it, was lost and the spool was not, records go on behind the last one the spool
    covers, and the series and definitions it has named keep their integers: none is ever given twice.
-5. Records are read that come after a damaged one. The series which that one named are known from the spool's
+5. The manifest of the highest version of each model is kept in checkpoints and in the header of every journal segment:
+   it outlives the record that brought the model, and with it the answer to an older one.
+6. Records are read that come after a damaged one. The series which that one named are known from the spool's
    definitions, else they are called unknown/{number}: a record costs itself, not those behind it.
 """
 
@@ -22,11 +24,22 @@ from gateway.config import GatewayConfig, PipelineConfig, parse_pipeline, pipeli
 from gateway.derive import Derive
 from gateway.journal import Checkpoints, Journal
 from gateway.pack import Pack, Packed
-from gateway.records import ConfigurationRecord, Outputs, ReadingsRecord, Recent, Record, State, join_recent, no_recent
+from gateway.records import (
+    ConfigurationRecord,
+    ModelRecord,
+    Outputs,
+    ReadingsRecord,
+    Recent,
+    Record,
+    State,
+    join_recent,
+    no_recent,
+)
 from gateway.segment import Files
 from gateway.spool import Spool
 from protocol.errors import JournalUnusable
 from protocol.frame import load
+from protocol.manifest import Manifest, read_sealed
 from protocol.messages import LANES
 
 
@@ -39,6 +52,7 @@ class Replayed:
     stamp: int = 0  # its stamp
     recent: Recent = field(default_factory=no_recent)
     readings: int = 0  # applied since the checkpoint
+    manifests: dict[str, bytes] = field(default_factory=dict)  # by model: sealed, of the highest version known
 
 
 def begin(journal: Journal, checkpoints: Checkpoints) -> Replayed:
@@ -46,13 +60,31 @@ def begin(journal: Journal, checkpoints: Checkpoints) -> Replayed:
     if found := checkpoints.load():
         position, state = found
         recent = Recent(state["recent_ids"], state["recent_hashes"])
-        return Replayed(Derive.restore(state["derive"]), position, state["stamp"], recent)
+        at = Replayed(Derive.restore(state["derive"]), position, state["stamp"], recent)
+        note_manifests(at, [*state.get("manifests", []), *journal.about_newest().get("manifests", [])])
+        return at
     about = journal.about_oldest()
     derive = Derive(parse_pipeline(about["config"]) if about.get("config") else PipelineConfig())
     if about.get("names"):
         derive.define(about["names"])
     derive.definitions.update(about.get("definitions") or {})
-    return Replayed(derive, max(journal.oldest - 1, 0))
+    at = Replayed(derive, max(journal.oldest - 1, 0))
+    note_manifests(at, [*about.get("manifests", []), *journal.about_newest().get("manifests", [])])
+    return at
+
+
+def note_manifests(at: Replayed, sealed: list[bytes]) -> None:
+    """Remember the manifest of a model if no version as high is known."""
+    for one in sealed:
+        manifest = read_sealed(one)
+        known = at.manifests.get(manifest.name)
+        if known is None or read_sealed(known).version < manifest.version:
+            at.manifests[manifest.name] = one
+
+
+def scoring(at: Replayed) -> list[Manifest]:
+    """Give the manifests of the models that score."""
+    return [read_sealed(model.manifest) for model in at.derive.models.values()]
 
 
 Announced = Callable[[], Mapping[int, str]]
@@ -69,7 +101,7 @@ def replay(
 
 
 def complete(record: Record, known: int, announced: Announced = dict) -> Record:
-    """Let a record also name the series that a damaged one before it named (rule 5)."""
+    """Let a record also name the series that a damaged one before it named (rule 6)."""
     if not isinstance(record, ReadingsRecord) or not record.readings.rows:
         return record
     # A series is named by the record of its first reading, so the highest number here is that of the last name.
@@ -88,6 +120,8 @@ def apply(at: Replayed, seq: int, record: Record, memory: int) -> Outputs:
     if isinstance(record, ReadingsRecord):
         at.readings += record.readings.rows
         at.recent = remember(at.recent, record.recent, memory)
+    elif isinstance(record, ModelRecord):
+        note_manifests(at, [record.manifest])
     return outputs
 
 
@@ -106,6 +140,7 @@ def checkpoint_state(at: Replayed) -> State:
         "stamp": at.stamp,
         "recent_ids": at.recent.packet_ids,
         "recent_hashes": at.recent.hashes,
+        "manifests": list(at.manifests.values()),
     }
 
 
@@ -158,6 +193,7 @@ def describe(here: list[Replayed]) -> State:
         "names": list(derive.names),
         "definitions": dict(derive.definitions),
         "config": pipeline_text(derive.config),
+        "manifests": list(here[0].manifests.values()),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -33,6 +33,8 @@ class Vitals:
     spool_frames: dict[str, int]
     spool_bytes: dict[str, int]
     lacking: list[str]  # why it is not ready; empty when it is
+    models: dict[str, int] = field(default_factory=dict)  # the version of each model that scores
+    models_refused: dict[str, int] = field(default_factory=dict)  # manifests and parts, by reason
 
 
 class VitalsCollector(Collector):
@@ -46,6 +48,7 @@ class VitalsCollector(Collector):
         vitals = self.read()
         yield from _arrivals(vitals)
         yield from _results(vitals)
+        yield from _models(vitals)
         yield from _storage(vitals)
 
 
@@ -72,6 +75,12 @@ def _results(vitals: Vitals) -> Iterator[Metric]:
     yield _counter("frames_sent", "frames sent up", vitals.frames_sent)
     yield _counter("frames_receipted", "frames the cloud has committed", vitals.frames_receipted)
     yield _gauge("cloud_connected", "1 while the uplink is open", int(vitals.cloud_connected))
+
+
+def _models(vitals: Vitals) -> Iterator[Metric]:
+    yield _gauges("model_version", "version of the model that scores", "model", vitals.models)
+    refused = vitals.models_refused
+    yield _counters("models_refused", "manifests and parts of models that were refused, by reason", "reason", refused)
 
 
 def _storage(vitals: Vitals) -> Iterator[Metric]:

@@ -148,7 +148,7 @@ class Swap:
             return self._refuse(model if model in self.terms.names else "", 0, error.reason, "")
         if reason := self._objection(manifest, now):
             return self._refuse(manifest.name, manifest.version, reason, manifest.digest)
-        if manifest in (self._scoring.get(manifest.name), self._hopeless.get(manifest.name)):
+        if any(_is_same(manifest, known.get(manifest.name)) for known in (self._scoring, self._hopeless)):
             return []
         return self._accept(_Offer(sealed, manifest), now)
 
@@ -205,7 +205,7 @@ class Swap:
             return "schema"
         if self._is_older(manifest):
             return "older"
-        if _is_expired(manifest, now) and manifest != self._scoring.get(manifest.name):
+        if _is_expired(manifest, now) and not _is_same(manifest, self._scoring.get(manifest.name)):
             return "expired"
         return "size" if manifest.size > self.terms.max_bytes else ""
 
@@ -225,7 +225,8 @@ class Swap:
         self._note(offer.manifest)
         before = self._offers.get(name)
         if before is not None and before.manifest == offer.manifest:
-            return []
+            before.rests_until = 0  # whoever announced it again is awake
+            return self._begin(now)
         self._offers[name] = offer
         if self._current is before:
             self._current = None
@@ -310,6 +311,10 @@ class Swap:
             del self._reported[next(iter(self._reported))]
         self._reported[key] = None
         return [Report(model, version, reason, digest)]
+
+
+def _is_same(manifest: Manifest, known: Manifest | None) -> bool:
+    return known is not None and (manifest.version, manifest.digest) == (known.version, known.digest)
 
 
 def _is_expired(manifest: Manifest, now: int) -> bool:

@@ -5,6 +5,8 @@
 3. A subscription holds at most MAX_WAITING messages; the oldest is dropped for a newer one, and counted: whoever
    reads slowly gets the present, not the past.
 4. A bus with a presence says `online`, retained, when it connects; the broker says `offline` for it when it is lost.
+   Another presence counts from the next connection on.
+5. `on_state` is told whether the connection is there, and why, whenever that changes.
 """
 
 from __future__ import annotations
@@ -41,6 +43,13 @@ class Presence(NamedTuple):
     offline: bytes
 
 
+OnState = Callable[[bool, str], None]
+
+
+def untold(_connected: bool, _why: str) -> None:
+    """Be told, and do nothing."""
+
+
 class Subscription:
     """The messages that match one filter, in the order they came; iterate for ever."""
 
@@ -70,6 +79,9 @@ class Subscription:
 
 class Bus(Protocol):
     """A connection to the bus."""
+
+    presence: Presence | None
+    on_state: OnState
 
     @property
     def connected(self) -> bool:
@@ -112,14 +124,16 @@ class MemoryBus:
 
     def __init__(self, broker: MemoryBroker, presence: Presence | None = None) -> None:
         self.connected = False
+        self.presence = presence
+        self.on_state: OnState = untold
         self._broker = broker
-        self._presence = presence
         self._subscriptions: list[Subscription] = []
 
     def join(self) -> None:
         """Connect, say `online`, and receive again."""
         self.connected = True
         self._say(lambda presence: presence.online)
+        self.on_state(True, "joined")
         for subscription in self._subscriptions:
             self._broker.welcome(subscription)
 
@@ -129,6 +143,7 @@ class MemoryBus:
         self._say(lambda presence: presence.offline)
         for subscription in self._subscriptions:
             self._broker.subscriptions.remove(subscription)
+        self.on_state(False, "cut")
 
     def __enter__(self) -> Self:
         self.join()
@@ -159,8 +174,8 @@ class MemoryBus:
                 self._broker.subscriptions.remove(subscription)
 
     def _say(self, what: Callable[[Presence], bytes]) -> None:
-        if self._presence is not None:
-            self._broker.take(self._presence.topic, what(self._presence), retain=True)
+        if self.presence is not None:
+            self._broker.take(self.presence.topic, what(self.presence), retain=True)
 
 
 def reconnect_delay(failures: int, rng: Random) -> float:

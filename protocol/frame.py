@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import lz4.block
@@ -49,6 +50,8 @@ VERSION = 1
 COMPRESSED = 1
 HEADER_SIZE = 32
 MAX_RAW = 8 << 20
+PIECE = 1 << 20
+"""Bytes of a long body in one frame."""
 MAX_CONTROL = 64 << 10
 """Bound on bodies of frames that belong to a connection only: they hold marks of four lanes, about 5 KiB at most."""
 MAX_FRAMES = 4096
@@ -204,15 +207,34 @@ def message(kind: Kind, body: msgspec.Struct, *, lane: int = 0, seq: int = 0, ch
     return encode(kind, dump(body), lane=lane, seq=seq, chain_before=chain_before)
 
 
-def encode_long(kind: Kind, body: bytes, *, lane: int = 0) -> bytes:
-    """Make the frames of a body of any length: chained, sequences counting down to 1 so that none can be cut off."""
-    parts = [body[at : at + MAX_RAW] for at in range(0, len(body), MAX_RAW)] or [b""]
+def encode_long(kind: Kind, parts: Sequence[bytes | memoryview], *, lane: int = 0) -> bytes:
+    """Make the frames of a body of any length: chained, sequences counting down to 1 so that none can be cut off.
+
+    The body comes in parts, and is never copied whole.
+    """
+    size = sum(map(len, parts))
     frames: list[bytes] = []
     chain = 0
-    for number, part in zip(range(len(parts), 0, -1), parts, strict=True):
-        frames.append(encode(kind, part, lane=lane, seq=number, chain_before=chain))
+    for number, piece in zip(range(max(-(-size // PIECE), 1), 0, -1), _pieces(parts), strict=True):
+        frames.append(encode(kind, piece, lane=lane, seq=number, chain_before=chain))
         chain = header(frames[-1]).chain
     return b"".join(frames)
+
+
+def _pieces(parts: Sequence[bytes | memoryview]) -> Iterator[bytes]:
+    """Give the same bytes in pieces of PIECE, the last one shorter; one empty piece for none."""
+    piece = bytearray()
+    given = False
+    for part in parts:
+        rest = memoryview(part)
+        while rest:
+            taken, rest = rest[: PIECE - len(piece)], rest[PIECE - len(piece) :]
+            piece += taken
+            if len(piece) == PIECE:
+                yield bytes(piece)
+                piece, given = bytearray(), True
+    if piece or not given:
+        yield bytes(piece)
 
 
 def decode_long(data: Buffer, *, max_bytes: int) -> tuple[Kind, bytes]:

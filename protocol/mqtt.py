@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from random import Random
 
@@ -20,7 +20,7 @@ from aiomqtt import Message as Received
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from protocol.bus import MAX_WAITING, Message, Presence, Subscription, reconnect_delay
+from protocol.bus import MAX_WAITING, Message, OnState, Presence, Subscription, reconnect_delay, untold
 from protocol.errors import BrokerUnavailable
 from protocol.topics import matches
 
@@ -45,12 +45,12 @@ class MqttBus:
         username: str | None = None,
         password: str | None = None,
         presence: Presence | None = None,
-        on_state: Callable[[bool, str], None] = lambda _connected, _why: None,
+        on_state: OnState = untold,
     ) -> None:
         self._host, self._port, self._client_id = host, port, client_id
         self._tls, self._username, self._password = tls, username, password
-        self._presence = presence
-        self._on_state = on_state
+        self.presence = presence
+        self.on_state = on_state
         self._rng = rng
         self._client: Client | None = None
         self._subscriptions: list[Subscription] = []
@@ -74,7 +74,7 @@ class MqttBus:
                 await life
                 raise
             failures = 0 if good else failures + 1
-            self._on_state(False, f"{self._host}:{self._port}: {why}")
+            self.on_state(False, f"{self._host}:{self._port}: {why}")
 
     async def _live(self, leave: asyncio.Event) -> tuple[bool, str]:
         """Live through one connection: whether it was made, and why it ended. Never cancelled: see rule 2."""
@@ -111,7 +111,7 @@ class MqttBus:
                 for pattern in dict.fromkeys(subscription.pattern for subscription in self._subscriptions):
                     await client.subscribe(pattern, qos=1)
                 await self._say(client, online=True)
-                self._on_state(True, f"connected to {self._host}:{self._port}")
+                self.on_state(True, f"connected to {self._host}:{self._port}")
                 yield client
             finally:
                 self._client = None
@@ -119,11 +119,11 @@ class MqttBus:
                     await self._say(client, online=False)
 
     async def _say(self, client: Client, *, online: bool) -> None:
-        if (presence := self._presence) is not None:
+        if (presence := self.presence) is not None:
             await client.publish(presence.topic, presence.online if online else presence.offline, qos=1, retain=True)
 
     def _new_client(self) -> Client:
-        presence = self._presence
+        presence = self.presence
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.MaximumPacketSize = MAX_PACKET
         return Client(

@@ -32,7 +32,7 @@ export class Alerts {
 
 /** One alert as the page knows it; `members` are its series, the one that contributed most first. */
 function read(told, live) {
-  if (typeof told?.gateway !== "string" || !time(told.start)) return null;
+  if (typeof told?.gateway !== "string" || time(told.start) === null) return null;
   const { gateway, start, revision = 0, rule = "", version = 0, domain = "" } = told;
   const series = list(told.series);
   return {
@@ -43,7 +43,7 @@ function read(told, live) {
     version: Number(version),
     domain,
     live,
-    raised: (!domain && time(told.stamp)) || time(told.stored) || start,
+    raised: (domain ? null : time(told.stamp)) ?? time(told.stored) ?? start,
     score: told.score,
     threshold: told.threshold,
     members: members(series, list(told.names), list(told.contributions)),
@@ -53,7 +53,7 @@ function read(told, live) {
 }
 
 const list = (some) => (Array.isArray(some) ? some : []);
-const time = (ns) => (Number.isFinite(ns) && Math.abs(ns) < LATEST ? ns : 0);
+const time = (ns) => (Number.isFinite(ns) && Math.abs(ns) < LATEST ? ns : null);
 
 function members(series, names, contributions) {
   const all = contributions.reduce((sum, one) => sum + Math.abs(one || 0), 0);
@@ -72,7 +72,7 @@ export function subject({ members }) {
 /** Why it was raised: the score against its threshold, what made most of it, and who judged. */
 export function reason(alert) {
   const { members, score, threshold, rule } = alert;
-  const limit = Number.isFinite(threshold) ? ` against ${mark(threshold)}` : "";
+  const limit = Number.isFinite(threshold) ? ` against a threshold of ${mark(threshold)}` : "";
   const most = members.length > 1 && members[0].share > 0;
   return [
     `${rule || "score"}: ${rule && alert.learnt ? "score " : ""}${value(score)}${limit}`,

@@ -30,7 +30,6 @@ const state = {
   gateways: [],
   rate: {},
   series: [],
-  chosen: [],
   touched: false, // has a person chosen? until then, new gateways bring their first series along
   filter: "",
   selected: "", // key of an alert
@@ -62,18 +61,18 @@ function App() {
           <${AlertList} rows=${alerts.rows} selected=${state.selected}
             configured=${state.gateways.some(has.detectors)} onSelect=${select} />
         </section>
-        <section aria-labelledby="models"><h2 id="models">Models</h2>
+        <section class="models" aria-labelledby="models"><h2 id="models">Models</h2>
           <${Models} gateways=${state.gateways} models=${state.models} /></section>
       </div>
       <section aria-labelledby="series">
         <div class="bar"><h2 id="series">Series</h2>
           <div class="times">${plots.end !== null && html`<${Past} />`}<${Range} /></div></div>
         <div class="series">
-          <${Picker} ...${state} most=${MOST_CHARTS} onFilter=${filter} onToggle=${toggle} />
+          <${Picker} ...${state} chosen=${plots.ids} most=${MOST_CHARTS} onFilter=${filter} onToggle=${toggle} />
           <div class="charts">${chosen().map((one) => html`<${Card} key=${one.id} series=${one}
             points=${plots.points(one.id)} at=${plots.end === null ? null : alerts.find(state.selected)?.start}
             alerts=${alerts.of(one.id)} onChart=${(chart) => plots.hang(one.id, chart)} onRemove=${toggle} />`)}
-            ${!state.chosen.length && html`<p class="empty">${hint()}</p>`}
+            ${!plots.ids.length && html`<p class="empty">${hint()}</p>`}
           </div>
         </div>
       </section>
@@ -112,7 +111,7 @@ function filter(text) {
 
 function toggle(id) {
   state.touched = true;
-  choose(state.chosen.includes(id) ? state.chosen.filter((other) => other !== id) : [...state.chosen, id]);
+  choose(plots.ids.includes(id) ? plots.ids.filter((other) => other !== id) : [...plots.ids, id]);
 }
 
 function range(minutes) {
@@ -127,7 +126,7 @@ function select(alert) {
   if (again) return look(plots.minutes, null);
   const ids = alert.members.map((one) => one.id);
   state.touched = true;
-  choose([...ids, ...state.chosen.filter((id) => !ids.includes(id))]);
+  choose([...ids, ...plots.ids.filter((id) => !ids.includes(id))]);
   look(plots.minutes, alert.domain ? plots.end : plots.around(alert.start));
   if (ids.some((id) => !state.series.some((one) => one.id === id))) guarded(loadSeries);
   requestAnimationFrame(() => document.querySelector(".charts .card")?.scrollIntoView({ block: "nearest" }));
@@ -141,17 +140,16 @@ function look(minutes, end) {
 }
 
 function choose(ids) {
-  const before = [...state.chosen].sort().join();
-  state.chosen = ids.slice(0, MOST_CHARTS);
-  plots.choose(state.chosen);
+  const before = [...plots.ids].sort().join();
+  plots.choose(ids.slice(0, MOST_CHARTS));
   keep();
-  if ([...state.chosen].sort().join() !== before) live.follow(state.chosen);
+  if ([...plots.ids].sort().join() !== before) live.follow(plots.ids);
   show();
 }
 
 function chosen() {
   const known = new Map(state.series.map((one) => [one.id, one]));
-  return state.chosen.map((id) => known.get(id)).filter(Boolean);
+  return plots.ids.map((id) => known.get(id)).filter(Boolean);
 }
 
 /** Until somebody chooses: the first few series of each gateway. */
@@ -161,13 +159,13 @@ function propose() {
   const each = Math.max(1, Math.min(3, Math.floor(FIRST_CHARTS / names.length)));
   const first = names.flatMap((name) => state.series.filter((one) => one.gateway === name).slice(0, each));
   const ids = first.slice(0, MOST_CHARTS).map((one) => one.id);
-  if (ids.join() !== state.chosen.join()) choose(ids);
+  if (ids.join() !== plots.ids.join()) choose(ids);
 }
 
 /** The choice stands in the address, so it survives a reload and can be sent to somebody. */
 function keep() {
   const what = new URLSearchParams({ minutes: plots.minutes });
-  if (state.touched) what.set("series", state.chosen.join(","));
+  if (state.touched) what.set("series", plots.ids.join(","));
   if (plots.end !== null) what.set("end", Math.round(plots.end));
   history.replaceState(null, "", `#${what}`);
 }
@@ -180,7 +178,7 @@ function recall() {
   if (end > 0 && end < 8.64e15) plots.end = end;
   if (!what.has("series")) return;
   state.touched = true;
-  state.chosen = what.get("series").split(",").map(Number).filter(Number.isInteger).slice(0, MOST_CHARTS);
+  plots.choose(what.get("series").split(",").map(Number).filter(Number.isInteger).slice(0, MOST_CHARTS));
 }
 
 // What arrives
@@ -296,5 +294,5 @@ const root = document.getElementById("app");
 root.replaceChildren();
 recall();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plots.rebuild());
-guarded(loadSeries).then(() => state.signIn || live.follow(state.chosen));
+guarded(loadSeries).then(() => state.signIn || live.follow(plots.ids));
 tick();

@@ -96,7 +96,7 @@ export class Plots {
   async #catchUp(id) {
     const { end, minutes } = this;
     const begin = (end ?? feed.now()) - minutes * 60_000;
-    const known = this.#whole.has(id) ? this.#points.get(id).newest / 1e6 - OVERLAP : 0;
+    const known = this.#whole.has(id) ? (this.#points.get(id)?.newest ?? 0) / 1e6 - OVERLAP : 0;
     for await (const rows of feed.windows(id, Math.max(begin, known), end)) {
       if (!this.ids.includes(id) || this.end !== end) return; // somebody looks elsewhere by now
       this.#take(id, rows);

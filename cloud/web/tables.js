@@ -20,6 +20,10 @@ export function Totals({ gateways, rate }) {
     ["Windows", count(sum((one) => one.windows)), rate.windows > 0 && `${count(rate.windows)} a second`],
     ["Received", bytes(received), readings > 0 && `${(received / readings).toFixed(2)} B a reading`],
   ];
+  const shadow = sum((one) => one.shadow);
+  if (gateways.some((one) => "alerts" in one)) {
+    facts.push(["Alerts", count(sum((one) => one.alerts)), shadow > 0 && `${count(shadow)} more in the shadow`]);
+  }
   return html`<dl class="totals">${facts.map(([name, text, note]) => html`
     <div key=${name}><dt>${name}</dt><dd>${text} <small>${note || "\u00a0"}</small></dd></div>`)}</dl>`;
 }
@@ -112,7 +116,7 @@ function Dropped({ ranges }) {
     <span class="muted when">${when}</span>`;
 }
 
-function Table({ caption, columns, rows, id, words = WORDS }) {
+export function Table({ caption, columns, rows, id, words = WORDS }) {
   const kind = (i) => (i < words ? "word" : "number");
   return html`
     <table role="table">

@@ -178,17 +178,17 @@ def _seconds(duration: int, most: int) -> int:
     return min(-(-duration // 10**9), most)
 
 
-def tls_context(broker: Broker) -> ssl.SSLContext:
+def tls_context(broker: Broker, section: str = "devices") -> ssl.SSLContext:
     """Make the TLS settings of a broker; ConfigurationRefused names the file that cannot be used."""
     try:
         context = ssl.create_default_context(cafile=broker.ca_file or None)
     except OSError as error:
-        raise ConfigurationRefused("devices.ca_file", broker.ca_file, f"a PEM file ({error})") from None
+        raise ConfigurationRefused(f"{section}.ca_file", broker.ca_file, f"a PEM file ({error})") from None
     if broker.cert_file:
         try:
             context.load_cert_chain(broker.cert_file, broker.key_file or None)
         except OSError as error:
             raise ConfigurationRefused(
-                "devices.cert_file", broker.cert_file, f"a PEM certificate, with its key in key_file ({error})"
+                f"{section}.cert_file", broker.cert_file, f"a PEM certificate, with its key in key_file ({error})"
             ) from None
     return context

@@ -214,8 +214,8 @@ class Panes:
     def snapshot(self, device: Devices) -> State:
         """Give all state: the rows, the open ones first, each part by key; and the marks."""
         self._clear(device)
-        rows = select(self._store.rows, np.concatenate([self._open.slots, self._kept.slots]))
-        columns = {name: np.ascontiguousarray(rows[name]) for name in ROW.names or ()}
+        slots = np.concatenate([self._open.slots, self._kept.slots])
+        columns = {name: self._store.rows[name][slots] for name in ROW.names or ()}
         return {"open": len(self._open), "rows": columns, "stated": self.stated.copy(), "gone": self.gone.copy()}
 
     def restore(self, snapshot: State) -> None:

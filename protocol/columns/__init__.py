@@ -11,7 +11,7 @@ Bytes that are not of this making raise FrameRefused("columns") or ("state").
 
 from __future__ import annotations
 
-from protocol.columns.state import decode_state, encode_state
+from protocol.columns.state import decode_state, encode_state, state_parts
 from protocol.columns.table import Effort, decode, encode
 from protocol.columns.windows import decode_windows, encode_windows
 
@@ -23,4 +23,5 @@ __all__ = [
     "encode",
     "encode_state",
     "encode_windows",
+    "state_parts",
 ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]  # it ships no types
@@ -24,6 +25,12 @@ ARRAY = 1
 INTEGER = 2
 MAX_DIMENSIONS = 8
 
+EXT_32 = 0xC9
+"""msgpack's mark of an extension with a length of 32 bits, which packb takes for more than 64 KiB as well."""
+LARGE = 1 << 20
+"""Bytes of an array that is worth its own part."""
+
+_HEADERS = msgpack.Packer()
 _SMALL = range(-(1 << 63), 1 << 64)
 
 
@@ -31,6 +38,45 @@ def encode_state(state: dict[str, Any]) -> bytes:
     """Give a State as bytes; not compressed, the frame does that."""
     packed: bytes = msgpack.packb(state, default=_extend)
     return packed
+
+
+def state_parts(state: dict[str, Any]) -> Iterator[bytes | memoryview]:
+    """Give encode_state's bytes in parts; those of large arrays are views, so that a checkpoint is not held twice."""
+    if not _is_large(state):
+        yield encode_state(state)
+        return
+    yield _HEADERS.pack_map_header(len(state))
+    for key, value in state.items():
+        yield _HEADERS.pack(key)
+        yield from _parts(value)
+
+
+def _parts(value: object) -> Iterator[bytes | memoryview]:
+    match value:
+        case _ if not _is_large(value):
+            yield msgpack.packb(value, default=_extend)
+        case dict():
+            yield from state_parts(value)
+        case list():
+            yield _HEADERS.pack_array_header(len(value))
+            for item in value:
+                yield from _parts(item)
+        case np.ndarray():
+            head = _array_head(value)
+            yield struct.pack(">BIB", EXT_32, len(head) + value.nbytes, ARRAY) + head
+            yield memoryview(np.ascontiguousarray(value)).cast("B")
+
+
+def _is_large(value: object) -> bool:
+    match value:
+        case dict():
+            return any(map(_is_large, value.values()))
+        case list():
+            return any(map(_is_large, value))
+        case np.ndarray():
+            return value.nbytes > LARGE
+        case _:
+            return False
 
 
 def decode_state(data: bytes | bytearray | memoryview) -> dict[str, Any]:
@@ -55,10 +101,14 @@ def _extend(value: object) -> object:
 
 
 def _pack_array(array: Array) -> bytes:
+    return _array_head(array) + array.tobytes()
+
+
+def _array_head(array: Array) -> bytes:
     code = CODES.get(array.dtype)
     if code is None or array.ndim > MAX_DIMENSIONS:
         raise TypeError(f"no array of dtype {array.dtype} and {array.ndim} dimensions in a state")
-    return struct.pack(f"<BB{array.ndim}I", code, array.ndim, *array.shape) + array.tobytes()
+    return struct.pack(f"<BB{array.ndim}I", code, array.ndim, *array.shape)
 
 
 def _unpack(code: int, data: memoryview) -> object:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from aiohttp.test_utils import TestClient, TestServer
 from cloud.api import Api
 from cloud.app import API, create_app
 from cloud.config import parse
+from tests.browser import Page, chromium, new_page
 from tests.cloud.wire import Clock, Served, Wire
+
+WEB = Path(__file__).resolve().parents[2] / "cloud" / "web"
 
 
 @pytest.fixture
@@ -51,3 +55,27 @@ async def served(tmp_path: Path, clock: Clock, settings: str, built: bool) -> As
     token = api.tokens.issue("barn")
     async with TestClient(TestServer(app)) as client:
         yield Served(api, client, token, clock)
+
+
+@pytest.fixture(scope="session")
+def devtools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A browser, where one is installed and the page's parts are built."""
+    if not (WEB / "vendor" / "uplot.js").is_file():
+        pytest.skip("the page's parts are not built here (pip install -e .)")
+    with chromium(tmp_path_factory.mktemp("chromium")) as address:
+        yield address
+
+
+@pytest.fixture
+async def page(devtools: str) -> AsyncIterator[Page]:
+    async with new_page(devtools) as page:
+        yield page
+
+
+@pytest.fixture
+async def cloud(tmp_path: Path, settings: str) -> AsyncIterator[Served]:
+    """A cloud with the real page; its clock stands at now, because the page looks at the last minutes."""
+    clock = Clock(time.time_ns())
+    app = create_app(parse(f'data = "{tmp_path}/data"\n{settings}'), clock=clock)
+    async with TestClient(TestServer(app)) as client:
+        yield Served(app[API], client, app[API].tokens.issue("barn"), clock)

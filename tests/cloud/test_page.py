@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
 
-from cloud.app import API, create_app
-from cloud.config import parse
 from protocol.messages import Cover, Kind, Loss, LossesBody
-from tests.browser import Page, chromium, new_page
-from tests.cloud.wire import Clock, Served, Socket, Wire, definitions, windows_body
+from tests.browser import Page
+from tests.cloud.conftest import WEB
+from tests.cloud.wire import Served, Socket, Wire, definitions, windows_body
 
-WEB = Path(__file__).resolve().parents[2] / "cloud" / "web"
 HOSTILE = "<img src=x onerror=document.title='taken'>/t"
 NAMES = ["press/temperature", HOSTILE]
 
@@ -39,29 +34,6 @@ POINT_AT_THE_LEFT = """(() => {
   over.dispatchEvent(new MouseEvent('mousemove', at));
   return true;
 })()"""
-
-
-@pytest.fixture(scope="module")
-def devtools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if not (WEB / "vendor" / "uplot.js").is_file():
-        pytest.skip("the page's parts are not built here (pip install -e .)")
-    with chromium(tmp_path_factory.mktemp("chromium")) as address:
-        yield address
-
-
-@pytest.fixture
-async def page(devtools: str) -> AsyncIterator[Page]:
-    async with new_page(devtools) as page:
-        yield page
-
-
-@pytest.fixture
-async def cloud(tmp_path: Path, settings: str) -> AsyncIterator[Served]:
-    """A cloud with the real page; its clock stands at now, because the page looks at the last minutes."""
-    clock = Clock(time.time_ns())
-    app = create_app(parse(f'data = "{tmp_path}/data"\n{settings}'), clock=clock)
-    async with TestClient(TestServer(app)) as client:
-        yield Served(app[API], client, app[API].tokens.issue("barn"), clock)
 
 
 def address(cloud: Served, path: str = "/") -> str:

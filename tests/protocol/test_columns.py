@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from protocol import columns, frame
 from protocol.columns import Effort, integers, numbers, table
 from protocol.columns.form import Form
+from protocol.columns.state import LARGE
 from protocol.columns.table import Hint
 from protocol.errors import FrameRefused
 from protocol.messages import WINDOW_DTYPES, Cover, Kind, WindowRows, WindowsBody
@@ -408,6 +409,15 @@ def test_arrays_in_a_state_keep_shape_and_bits_and_can_be_written_to() -> None:
     decoded = columns.decode_state(columns.encode_state(state))
     assert equal(decoded, {name: array.copy() for name, array in state.items()})
     assert all(array.flags.writeable and array.flags.aligned for array in decoded.values())
+
+
+@pytest.mark.parametrize("rows", [LARGE // 8, LARGE // 8 + 1], ids=["small", "large"])
+def test_a_state_in_parts_is_the_same_bytes(rows: int) -> None:
+    matrix = np.arange(2 * rows)[::2].reshape(1, rows)
+    state = {"deep": {"list": [1, {"matrix": matrix}, "text"], "none": None}, "flag": True, "empty": np.empty(0)}
+    parts = list(columns.state_parts(state))
+    assert b"".join(parts) == columns.encode_state(state)
+    assert (len(parts) > 1) == (matrix.nbytes > LARGE)
 
 
 def test_tuples_come_back_as_lists_and_numpy_scalars_as_pythons_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import struct
@@ -269,14 +270,21 @@ def test_a_chain_names_all_that_came_before() -> None:
     assert len({last_chain(*bodies) for bodies in ((b"a", b"b"), (b"b", b"a"), (b"b",), (b"a",), (b"x", b"b"))}) == 5
 
 
-@pytest.mark.parametrize("size", [0, 1, frame.MAX_RAW, frame.MAX_RAW + 1, 2 * frame.MAX_RAW + 7])
+@pytest.mark.parametrize("size", [0, 1, frame.PIECE, frame.PIECE + 1, 2 * frame.PIECE + 7])
 def test_a_body_of_any_length_comes_back_from_its_parts(size: int) -> None:
     body = bytes(size)
-    data = frame.encode_long(Kind.CHECKPOINT, body, lane=JOURNAL_LANE)
+    data = frame.encode_long(Kind.CHECKPOINT, [body], lane=JOURNAL_LANE)
     assert frame.decode_long(data, max_bytes=size) == (Kind.CHECKPOINT, body)
     if size:
         with pytest.raises(FrameRefused, match="size"):
             frame.decode_long(data, max_bytes=size - 1)
+
+
+def test_how_a_long_body_is_cut_into_parts_shows_nowhere() -> None:
+    body = bytes(range(256)) * (frame.PIECE // 100)
+    cuts = [0, 1, 1, frame.PIECE - 1, 2 * frame.PIECE + 3, len(body)]
+    parts = [memoryview(body)[start:end] for start, end in itertools.pairwise(cuts)]
+    assert frame.encode_long(Kind.CHECKPOINT, parts) == frame.encode_long(Kind.CHECKPOINT, [body])
 
 
 @pytest.mark.parametrize(
@@ -292,7 +300,7 @@ def test_a_body_of_any_length_comes_back_from_its_parts(size: int) -> None:
     ids=["last missing", "first missing", "middle missing", "exchanged", "repeated", "none"],
 )
 def test_parts_that_are_missing_or_out_of_order_are_noticed(order: list[int], reason: str) -> None:
-    data = frame.encode_long(Kind.CHECKPOINT, bytes(2 * frame.MAX_RAW + 7))
+    data = frame.encode_long(Kind.CHECKPOINT, [bytes(2 * frame.PIECE + 7)])
     parts = [bytes(part) for _, part in frame.split(data)]
     with pytest.raises(FrameRefused, match=reason):
         frame.decode_long(b"".join(parts[number] for number in order), max_bytes=1 << 30)

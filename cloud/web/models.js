@@ -1,0 +1,102 @@
+// Which gateway runs which version of which model, what was raised there and what the model would have raised, and what
+// a gateway refused. The fleet says versions every second, /v1/models the rest; either may lack.
+
+import { h } from "./vendor/preact.js";
+import htm from "./vendor/htm.js";
+import { bytes, count, moment } from "./format.js";
+import { Table } from "./tables.js";
+
+const html = htm.bind(h);
+const MOST_ROWS = 100;
+const MOST_REFUSALS = 5;
+
+/** What a gateway's view tells: an older cloud tells neither. */
+export const has = {
+  models: (gateway) => Boolean(gateway.models),
+  detectors: (gateway) => Object.keys(gateway.models ?? {}).length > 0 || gateway.alerts > 0 || gateway.shadow > 0,
+};
+
+const COLUMNS = [
+  ["Gateway", (one) => html`<span class="name">${one.gateway}</span>`],
+  ["Model", (one) => one.model || html`<span class="muted">none</span>`],
+  ["Version", (one) => html`<${Version} ...${one} />`],
+  ["Alerts", (one) => count(one.alerts)],
+  ["In shadow", (one) => count(one.shadow)],
+];
+
+export function Models({ gateways, models }) {
+  const published = list(models?.models);
+  const rows = lines(gateways, published);
+  if (!rows.some((one) => one.model)) return html`<${NoModels} />`;
+  return html`
+    <p class="about">Alerts are raised by what a gateway learnt itself; in the shadow is what the shared model would have
+      raised. It scores only what is still warming up.</p>
+    <${Table} caption="Models on gateways" columns=${COLUMNS} rows=${rows.slice(0, MOST_ROWS)}
+      id=${(one) => `${one.gateway} ${one.model}`} />
+    ${rows.length > MOST_ROWS && html`<p class="muted note">${count(rows.length - MOST_ROWS)} more.</p>`}
+    <ul class="notes">
+      ${refusals(rows).map((one) => html`<li key=${`${one.gateway} ${one.model}`}>
+        <span class="worry">${one.gateway} refused ${one.model} ${one.refused.version}</span>: ${why(one.refused)}</li>`)}
+      ${published.map((model) => html`<li key=${model.name} class="muted">${origin(model)}</li>`)}
+    </ul>`;
+}
+
+function NoModels() {
+  return html`<p class="empty">No models yet. A gateway's <code>[[score]]</code> shares what it learnt; the cloud merges
+    that into the next version, and gateways whose <code>[models]</code> holds the cloud's <code>public_key</code> take
+    it.</p>`;
+}
+
+/** The version that runs; behind it the newest, where that is another. */
+function Version({ version, newest }) {
+  if (!version) return html`<span class="muted">none yet</span>`;
+  return html`${count(version)}${newest > version && html` <span class="muted">of ${count(newest)}</span>`}`;
+}
+
+const list = (some) => (Array.isArray(some) ? some.filter(Boolean) : []);
+
+/** A line per gateway and model; a gateway without models has one line all the same. */
+function lines(gateways, published) {
+  const rows = new Map();
+  const row = (gateway, model) => {
+    const key = JSON.stringify([gateway, model]);
+    if (!rows.has(key)) rows.set(key, { gateway, model });
+    return rows.get(key);
+  };
+  for (const model of published) {
+    const newest = Math.max(0, ...list(model.versions).map((one) => one.version || 0));
+    for (const one of list(model.gateways)) {
+      const { version, alerts, shadow, refused } = one;
+      Object.assign(row(one.gateway, model.name), { version, alerts, shadow, refused, newest });
+    }
+  }
+  for (const gateway of gateways.filter(has.models)) {
+    const names = Object.keys(gateway.models);
+    for (const name of names) row(gateway.name, name).version = gateway.models[name];
+    const own = [...rows.values()].filter((one) => one.gateway === gateway.name);
+    const only = own.length ? own[0] : row(gateway.name, "");
+    if (own.length <= 1) Object.assign(only, { alerts: gateway.alerts, shadow: gateway.shadow });
+  }
+  const order = (one, other) => (one < other ? -1 : Number(one > other));
+  return [...rows.values()].sort((a, b) => order(a.gateway, b.gateway) || order(a.model, b.model));
+}
+
+/** What was refused and is not in force since, newest first. */
+function refusals(rows) {
+  const open = rows.filter((one) => one.refused && !(one.version >= one.refused.version));
+  return open.sort((one, other) => (other.refused.stamp || 0) - (one.refused.stamp || 0)).slice(0, MOST_REFUSALS);
+}
+
+function why({ reason, stamp }) {
+  return [reason || "no reason was given", stamp > 0 && moment(stamp)].filter(Boolean).join(", ");
+}
+
+function origin({ name, versions }) {
+  const newest = list(versions).reduce((most, one) => (one.version > most.version ? one : most), { version: 0 });
+  if (!newest.version) return `${name}: not published yet`;
+  return [
+    `${name} ${newest.version}`,
+    newest.created > 0 && `made ${moment(newest.created)}`,
+    Number.isFinite(newest.size) && bytes(newest.size),
+  ].filter(Boolean).join(", ");
+}

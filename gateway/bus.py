@@ -1,0 +1,177 @@
+"""The gateway's end of the bus: it says that it is here, hears of models, and asks for their parts.
+
+What to do is `swap`'s decision; here it is carried out. Nothing waits for the bus: a gateway that cannot reach it, or
+that is refused there, works on.
+
+| topic | what |
+|---|---|
+| status | ours, retained, with a will: JSON {state, version, models: {name: version}, boot} |
+| models/{model}, chunks | what the cloud says to us |
+| wants | what we ask for |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from random import Random
+
+import msgspec
+
+from gateway import recovery
+from gateway.alarm import Alarm
+from gateway.clock import Clock, boot_id
+from gateway.config import Broker, GatewayConfig
+from gateway.intake import tls_context
+from gateway.swap import Apply, Ask, Instruction, Report, Swap, Terms
+from learning import baseline
+from protocol import __version__, manifest, topics
+from protocol.bus import Bus, Presence, Subscription
+from protocol.errors import BrokerUnavailable
+from protocol.mqtt import MqttBus
+
+log = logging.getLogger("fieldgate.bus")
+
+
+class Models:
+    """Models on their way from the bus to the pipeline, which is told by `apply` and `report`."""
+
+    def __init__(
+        self,
+        gateway: str,
+        bus: Bus,
+        swap: Swap,
+        clock: Clock,
+        *,
+        versions: Callable[[], dict[str, int]],
+        apply: Callable[[bytes, bytes], None],
+        report: Callable[[str, int, str, str], None],
+    ) -> None:
+        self.bus, self.swap = bus, swap
+        self._gateway, self._clock = gateway, clock
+        self._versions, self._apply, self._report = versions, apply, report
+        self._alarm = Alarm(clock)
+        self._waiting: list[Instruction] = []  # for the loop, since a callback cannot wait
+        self._told = (False, "")
+        bus.presence, bus.on_state = self._presence(), self.changed
+        if bus.connected:
+            self.changed(True, "connected")
+
+    def changed(self, connected: bool, why: str) -> None:
+        """Take note that the bus is there, or away."""
+        if (connected, why) != self._told:
+            log.info("bus: %s", why)
+        self._told = (connected, why)
+        if connected:
+            self._waiting += self.swap.connected(self._clock.now())
+        else:
+            self.swap.lost()
+            self._waiting.clear()
+        self._alarm.ring()
+
+    async def run(self) -> None:
+        """Hear and ask until cancelled; raises only what `apply` and `report` raise."""
+        models, chunks = topics.topic(self._gateway, "models"), topics.topic(self._gateway, "chunks")
+        async with (
+            self.bus.subscribe(f"{models}/+") as announced,
+            self.bus.subscribe(chunks) as parts,
+            asyncio.TaskGroup() as tasks,
+        ):
+            tasks.create_task(self._hear_of_models(announced), name="bus models")
+            tasks.create_task(self._take_parts(parts), name="bus chunks")
+            tasks.create_task(self._ask_again(), name="bus wants")
+
+    async def _hear_of_models(self, announced: Subscription) -> None:
+        async for message in announced:
+            model = message.topic.rpartition("/")[2]
+            await self._do(self.swap.manifest(model, message.payload, self._clock.now()))
+
+    async def _take_parts(self, parts: Subscription) -> None:
+        async for message in parts:
+            await self._do(self.swap.chunk(message.payload, self._clock.now()))
+
+    async def _ask_again(self) -> None:
+        while await self._alarm.wait(self._due):
+            waiting, self._waiting = self._waiting, []
+            await self._do([*waiting, *self.swap.tick(self._clock.now())])
+
+    def _due(self) -> int:
+        return 0 if self._waiting else self.swap.due()
+
+    async def _do(self, instructions: Iterable[Instruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Ask(want):
+                    await self._publish(topics.topic(self._gateway, "wants"), manifest.write(want))
+                case Apply(sealed, said, content):
+                    log.info("swap: %s version %d scores from here on", said.name, said.version)
+                    self._apply(sealed, content)
+                    self.bus.presence = presence = self._presence()
+                    await self._publish(presence.topic, presence.online, retain=True)
+                case Report(model, version, reason, digest):
+                    log.warning("swap: %s version %d is refused: %s", model, version, reason)
+                    self._report(model, version, reason, digest)
+        self._alarm.ring()
+
+    async def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        try:
+            await self.bus.publish(topic, payload, retain=retain)
+        except BrokerUnavailable as error:  # a want is asked again; a status is said at the next connection
+            log.debug("bus: %s", error)
+
+    def _presence(self) -> Presence:
+        said = {"version": __version__, "models": self._versions(), "boot": boot_id()}
+        online, offline = (msgspec.json.encode({"state": state, **said}) for state in ("online", "offline"))
+        return Presence(topics.topic(self._gateway, "status"), online, offline)
+
+
+def terms(config: GatewayConfig) -> Terms:
+    """Say which models this configuration takes."""
+    models, names = config.models, frozenset(score.name for score in config.score)
+    checks = {baseline.SCHEMA: baseline.decode}
+    return Terms(config.name, bytes.fromhex(models.public_key), names, checks, int(models.chunk), int(models.max_bytes))
+
+
+def models(
+    config: GatewayConfig,
+    bus: Bus,
+    at: recovery.Replayed,
+    clock: Clock,
+    *,
+    apply: Callable[[bytes, bytes], None],
+    report: Callable[[str, int, str, str], None],
+) -> Models:
+    """Go on with models where the gateway stands."""
+    swap = Swap(terms(config), map(manifest.read_sealed, at.manifests.values()), recovery.scoring(at))
+    return Models(config.name, bus, swap, clock, versions=lambda: versions(at), apply=apply, report=report)
+
+
+def versions(at: recovery.Replayed) -> dict[str, int]:
+    """Give the version of each model that scores."""
+    return {said.name: said.version for said in recovery.scoring(at)}
+
+
+def is_wanted(config: GatewayConfig) -> bool:
+    """Tell whether there is anything to do on a bus: it is configured, or a key is pinned."""
+    return config.bus is not None or bool(config.models.public_key)
+
+
+def connect(config: GatewayConfig, password: str | None, rng: Random) -> MqttBus:
+    """Make the connection of a gateway to its bus; ConfigurationRefused if the TLS files cannot be used."""
+    broker, section = (config.bus, "bus") if config.bus is not None else (config.devices, "devices")
+    host, port, tls = broker.address
+    return MqttBus(
+        host,
+        port,
+        _client_id(config.bus, config.name),
+        rng=rng,
+        tls=tls_context(broker, section) if tls else None,
+        username=broker.username or None,
+        password=password,
+    )
+
+
+def _client_id(bus: Broker | None, name: str) -> str:
+    """Not the intake's, on whatever broker: the one would end the other's session."""
+    return (bus.client_id if bus is not None else "") or f"fieldgate-{name}-bus"
