@@ -1,4 +1,4 @@
-"""`fieldgate cloud`: run, check, gateways add. What a command needs is imported when it runs."""
+"""`fieldgate cloud`: run, check, gateways add, models. What a command needs is imported when it runs."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def check(config_file: Path) -> None:
     click.echo(f"  listens   {settings.listen}  (readers: {readers})")
     click.echo(f"  data      {settings.data}")
     click.echo(f"  store     {settings.store.url}")
+    click.echo(f"  bus       {settings.bus.url if settings.bus else 'none: no models are made'}")
 
 
 @cloud.group()
@@ -72,8 +73,27 @@ def add(name: str, config_file: Path | None, data: Path | None) -> None:
     tokens = Tokens.open(Path(settings.data))
     tokens.issue(name)
     url = settings.public_url or f"http://{settings.listen}"
-    text = describe_first_run(url, name, str(tokens.token_file(name).absolute()))
+    public = (tokens.signer().public.hex(), settings.bus.url if settings.bus else "")
+    text = describe_first_run(url, name, str(tokens.token_file(name).absolute()), *public)
     click.echo(text.split("\n\n", 1)[1].rstrip())
+
+
+@cloud.command()
+@click.argument("where", metavar="[CONFIG|URL]", default="")
+@click.option("--token-file", type=FILE, help="The admin token, for a URL beyond this machine.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, as /v1/models gives it.")
+def models(where: str, token_file: Path | None, as_json: bool) -> None:
+    """Show the models of a running cloud: versions, which gateway runs which, alerts, refusals."""
+    from cli import models as page  # noqa: PLC0415 - loaded when needed
+
+    url = where
+    if not where.startswith(("http://", "https://")):
+        settings = load(Path(where) if where else None)
+        url = page.url_of(settings)
+        own = Path(settings.data) / "admin.token"
+        token_file = token_file or (own if own.is_file() else None)
+    body = page.fetch(url, read_text(token_file).strip() if token_file else "")
+    click.echo(json.dumps(body) if as_json else "\n".join(page.lines(body)))
 
 
 def load(path: Path | None, *, listen: str | None = None, data: Path | None = None) -> config.CloudConfig:

@@ -1,11 +1,12 @@
-"""`fieldgate gateway`: run, check, replay, journal import. What a command needs is imported when it runs."""
+"""`fieldgate gateway`: run, check, init, replay, journal import. What a command needs is imported when it runs."""
 
 from __future__ import annotations
 
 import json
+import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -31,6 +32,7 @@ def gateway() -> None:
 def run(config_file: Path) -> None:
     """Run a gateway until it is told to stop."""
     settings = load(config_file)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a thread costs numpy 2 to 4 MB; ours are small
 
     import asyncio  # noqa: PLC0415 - loaded when needed: `check` does without
 
@@ -56,6 +58,25 @@ def check(config_file: Path) -> None:
     click.echo(f"{config_file}: good")
     for line in describe(settings):
         click.echo(f"  {line}")
+
+
+@gateway.command()
+@click.option("--broker", default="mqtt://127.0.0.1:1883", show_default=True, metavar="URL")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=30, show_default=True, help="How long.")
+@click.option("--name", default="", help="The gateway's name.  [default: this machine's]")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default="gateway.toml", show_default=True)
+@click.option("--username", default="")
+@click.option("--password-file", type=FILE)
+@click.option("--ca-file", type=FILE, help="Whom to believe behind mqtts://.")
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+def init(broker: str, output: Path, **options: Any) -> None:
+    """Listen to a broker and propose a configuration for what it carries."""
+    if options["name"] and not config.NAME.fullmatch(options["name"]):
+        raise click.BadParameter("1 to 63 of letters, digits, '.', '_', '-'", param_hint="--name")
+
+    from cli.init import init as run_init  # noqa: PLC0415 - loaded when needed
+
+    run_init(broker, output, **options)
 
 
 @gateway.command()

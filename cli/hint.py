@@ -16,6 +16,8 @@ REMEDIES = {
     "time": "the event time cannot be read; see `time` and `time_unit`",
     "too_large": "the payload is larger than 64 KiB",
     "depth": "the payload is nested too deeply",
+    "leaves": "the payload holds more than 256 numbers",
+    "name": "the payload gives its numbers names that are empty or too long",
     "number": 'the payload is not one number as text; JSON is format = "json"',
     "msgpack": "the payload is not msgpack",
     "series_limit": "there are more series than max_series",

@@ -30,6 +30,7 @@ from cloud.routes import (
     GatewaysBody,
     LatencyView,
     LedgerBody,
+    ModelsBody,
     QuarantineBody,
     Route,
     SeriesBody,
@@ -155,6 +156,9 @@ class Api:
 
     async def _quarantine(self, _request: web.Request, query: Query) -> web.StreamResponse:
         return _json(QuarantineBody(await self.store.quarantine(query["limit"])))
+
+    async def _models(self, _request: web.Request, query: Query) -> web.StreamResponse:
+        return _json(ModelsBody(await self.store.models(), await self.store.reports(query["gateway"], query["limit"])))
 
     async def _stats(self, _request: web.Request, _query: Query) -> web.StreamResponse:
         counts = self.counters

@@ -2,6 +2,7 @@
 
     gateway ──WebSocket──▶ ingest ▶ unpack ▶ store (ledger, rows: one transaction) ─▶ receipt back
                                                │ after the commit
+                                               ├▶ registry ▶ publish ──MQTT──▶ models back to gateways
                                                ├▶ fleet ▶ live ▶ the page
     reader ──HTTP──▶ api ▶ fleet, store ◀──────┘
 
@@ -10,6 +11,7 @@
 | `store` | one thread, one connection, the transaction |
 | `ingest` | a task per connection, and one that commits for it |
 | `live` | a queue per viewer |
+| `publish` | when `[bus]` is configured: the broker's connection, and a task each to make, give and answer |
 | this file | opening, the retention task, and the end |
 
 Order of the end: no new connections; gateways are told; what they sent is committed; streams end; the store closes.
@@ -22,8 +24,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -31,16 +33,19 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from cloud.api import Api
+from cloud.bus import connect
 from cloud.config import CloudConfig
 from cloud.firstrun import describe_first_run, describe_page
 from cloud.fleet import Fleet
 from cloud.ingest import Ingest
 from cloud.live import Live
 from cloud.metrics import Counters, Metrics
+from cloud.publish import Publish
 from cloud.store import Store
 from cloud.store.sqlite import SqliteStore
 from cloud.tokens import FIRST_GATEWAY, Tokens
 from protocol.errors import ConfigurationRefused, StoreUnavailable
+from protocol.mqtt import MqttBus
 from protocol.notify import Notify, Sight, Work
 
 log = logging.getLogger("fieldgate.cloud")
@@ -64,9 +69,10 @@ def create_app(config: CloudConfig, *, clock: Callable[[], int] = time.time_ns, 
     """Make one cloud: its keys and tokens if there are none, its parts, its routes. It opens its store when started."""
     tokens = Tokens.open(Path(config.data))
     store = open_store(config, clock)
-    fleet = Fleet()
-    counters = Counters()
+    fleet, counters = Fleet(), Counters()
     live = Live(fleet, most=config.limits.viewers)
+    publish = Publish(store, live, counters, signer=tokens.signer(), settings=config.models, clock=clock)
+    bus = connect(config.bus, publish.on_state) if config.bus else None
     ingest = Ingest(
         store,
         fleet,
@@ -75,13 +81,14 @@ def create_app(config: CloudConfig, *, clock: Callable[[], int] = time.time_ns, 
         clock,
         most=config.limits.gateways,
         max_pending=int(config.store.max_pending),
+        on_news=publish.on_news,
     )
-    metrics = Metrics(counters, fleet, lambda: live.viewers)
+    metrics = Metrics(counters, fleet, lambda: live.viewers, lambda: publish.registry.versions)
     api = Api(store, tokens, fleet, live, ingest, counters, metrics, guarded=not config.loopback, pages=pages)
     app = web.Application()
     app[API], app[STORE] = api, store
     api.add_to(app)
-    app.cleanup_ctx.append(lambda _app: _opened(config, api, clock))
+    app.cleanup_ctx.append(lambda _app: _opened(config, api, clock, publish, bus))
     app.on_shutdown.append(lambda _app: _shut(api))
     return app
 
@@ -132,7 +139,7 @@ def _look(api: Api) -> Sight:
     """Say how the cloud fares. A store that refuses is no stall: /readyz says so, and gateways are told to wait."""
     counts = api.counters
     store = Work("store", api.ingest.room.used > 0, counts.commits + counts.refused, "frames wait for a commit")
-    return Sight(f"{api.fleet.online} gateways connected, {counts.windows_stored:,} windows stored", [store])
+    return Sight(f"gateways connected: {api.fleet.online}, windows stored: {counts.windows_stored:,}", [store])
 
 
 def _ready(config: CloudConfig, tokens: Tokens, port: int) -> Ready:
@@ -143,21 +150,45 @@ def _ready(config: CloudConfig, tokens: Tokens, port: int) -> Ready:
     text = describe_page(url, os.environ, guarded=guarded, token_file=str(tokens.token_file("admin").absolute()))
     if tokens.fresh:
         token_file = str(tokens.token_file(FIRST_GATEWAY).absolute())
-        text += "\n\n" + describe_first_run(config.public_url or url, FIRST_GATEWAY, token_file)
+        public = (tokens.signer().public.hex(), config.bus.url if config.bus else "")
+        text += "\n\n" + describe_first_run(config.public_url or url, FIRST_GATEWAY, token_file, *public)
     return Ready(url, text)
 
 
-async def _opened(config: CloudConfig, api: Api, clock: Callable[[], int]) -> AsyncIterator[None]:
+async def _opened(
+    config: CloudConfig, api: Api, clock: Callable[[], int], publish: Publish, bus: MqttBus | None
+) -> AsyncIterator[None]:
     await api.store.open()
     try:
         api.fleet.begin(await api.store.gateways())
-        expire = asyncio.create_task(_expire_for_ever(config, api.store, clock), name="expire")
-        yield
-        expire.cancel()
-        with suppress(asyncio.CancelledError):
-            await expire
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(_beside(_expire_for_ever(config, api.store, clock), "expire"))
+            if bus is None:
+                log.info("publish: there is no [bus]: what gateways learn is kept, and no models are made of it")
+            else:
+                await stack.enter_async_context(_beside(bus.run(), "bus"))
+                await stack.enter_async_context(_beside(publish.run(bus), "publish"))
+            yield
     finally:
         await api.store.close()
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
+    """Run a task while the context is open; an error that ends it is logged at once, and raised at the end."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_tell_end)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _tell_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("%s: ended", task.get_name(), exc_info=error)
 
 
 async def _expire_for_ever(config: CloudConfig, store: Store, clock: Callable[[], int]) -> None:

@@ -19,6 +19,10 @@ SMALLEST_PENDING = 16 << 20
 """Twice the largest frame: less could never take one while another is being written."""
 
 
+SMALLEST_CHUNK = 1 << 10
+"""Less would be all overhead."""
+
+
 class Store(Section, frozen=True):
     """Where results are kept, and for how long."""
 
@@ -34,6 +38,37 @@ class Limits(Section, frozen=True):
     viewers: int = 100  # pages that watch live
 
 
+class Bus(Section, frozen=True):
+    """The MQTT broker over which models go out: `mqtt://host:1883` or `mqtts://host:8883`."""
+
+    url: str
+    client_id: str = "fieldgate-cloud"
+    username: str = ""
+    password_file: str = ""
+    password_env: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+
+    @property
+    def address(self) -> tuple[str, int, bool]:
+        """Host, port, and whether TLS is spoken; ValueError if the port is none."""
+        parts = urlsplit(self.url)
+        tls = parts.scheme == "mqtts"
+        return parts.hostname or "127.0.0.1", parts.port or (8883 if tls else 1883), tls
+
+
+class Models(Section, frozen=True):
+    """When models are made of what gateways have learnt, and how they go out. The rules are in `cloud/registry.py`."""
+
+    min_interval: Duration = Duration(600 * 10**9)  # between two versions of a model
+    growth: float = 2.0  # so many times the windows of the newest version make the next one
+    refresh: Duration = Duration(86400 * 10**9)  # newer statistics wait so long, if they have not grown so much
+    expires_after: Duration = Duration(90 * 86400 * 10**9)  # "0s" is never
+    max_bytes: Size = Size(16 << 20)  # of one model; gateways have a bound of their own
+    chunk: Size = Size(256 << 10)  # bytes sent at once, if a gateway asks for so many
+
+
 class CloudConfig(Section, frozen=True):
     """The whole file."""
 
@@ -42,6 +77,8 @@ class CloudConfig(Section, frozen=True):
     public_url: str = ""  # how gateways reach this cloud, when not by `listen`: behind a proxy that speaks TLS
     store: Store = Store()
     limits: Limits = Limits()
+    bus: Bus | None = None  # None: statistics are kept, and no models are made
+    models: Models = Models()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -96,3 +133,33 @@ def _contradictions(config: CloudConfig) -> Iterator[tuple[str, object, str]]:
     for key, value in (("gateways", config.limits.gateways), ("viewers", config.limits.viewers)):
         if value < 1:
             yield f"limits.{key}", value, "at least 1"
+    if config.bus is not None:
+        yield from _bus_contradictions(config.bus)
+    yield from _models_contradictions(config.models)
+
+
+def _bus_contradictions(bus: Bus) -> Iterator[tuple[str, object, str]]:
+    try:
+        good = urlsplit(bus.url).scheme in ("mqtt", "mqtts") and bool(bus.address)
+    except ValueError:
+        good = False
+    if not good:
+        yield "bus.url", bus.url, "mqtt://host:port or mqtts://host:port"
+    if not bus.client_id:
+        yield "bus.client_id", bus.client_id, "a name that no other client of the broker has"
+    if bus.password_file and bus.password_env:
+        yield "bus.password_env", bus.password_env, "only one of password_file and password_env"
+
+
+def _models_contradictions(models: Models) -> Iterator[tuple[str, object, str]]:
+    if not models.growth > 1.0:
+        yield "models.growth", models.growth, "more than 1"
+    if models.min_interval <= 0:
+        yield "models.min_interval", "0", "more than 0"
+    if models.refresh < models.min_interval:
+        yield "models.refresh", f"{models.refresh}ns", f"at least min_interval ({models.min_interval}ns)"
+    if models.expires_after and models.expires_after < 2 * models.min_interval:
+        yield "models.expires_after", f"{models.expires_after}ns", '"0s", or at least twice min_interval'
+    for key, value in (("max_bytes", models.max_bytes), ("chunk", models.chunk)):
+        if value < SMALLEST_CHUNK:
+            yield f"models.{key}", int(value), f"at least {SMALLEST_CHUNK >> 10}KiB"

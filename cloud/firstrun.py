@@ -22,8 +22,9 @@ def describe_page(url: str, environment: Mapping[str, str], *, guarded: bool, to
     return "\n".join(lines)
 
 
-def describe_first_run(url: str, gateway: str, token_file: str) -> str:
-    """Give a gateway's configuration, ready to paste."""
+def describe_first_run(url: str, gateway: str, token_file: str, public_key: str, bus: str = "") -> str:
+    """Give a gateway's configuration, ready to paste; `bus` is the broker that models come over, if there is one."""
+    broker = f'    [bus]\n    url = "{bus}"\n\n' if bus else ""
     return f"""\
 First start: keys and tokens were made. A gateway that reports here, as gateway.toml:
 
@@ -32,6 +33,12 @@ First start: keys and tokens were made. A gateway that reports here, as gateway.
 
     [[source]]
     topic = "sensors/{{device}}/{{measurement}}"
+
+    [[score]]
+    series = "*"
+
+{broker}    [models]
+    public_key = "{public_key}"
 
     [uplink]
     url = "{url.rstrip("/")}"

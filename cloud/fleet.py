@@ -59,6 +59,10 @@ class Fleet:
         view.bytes += applied.bytes
         view.series += applied.new_series
         view.readings += applied.readings
+        view.alerts += applied.news.alerts
+        view.shadow += applied.news.shadow
+        running = view.models | applied.news.running
+        view.models = {model: version for model, version in sorted(running.items()) if version}
         ends = [int((part.start + part.size).max(initial=0)) for part in applied.stored if part.utc]
         if (newest := max(ends, default=0)) > self._newest.get(gateway, 0):
             self._newest[gateway] = newest

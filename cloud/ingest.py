@@ -33,7 +33,7 @@ from cloud.fleet import Fleet, lags
 from cloud.live import Live
 from cloud.metrics import Counters
 from cloud.room import Room
-from cloud.store import Applied, Arrived, Batch, Store
+from cloud.store import Applied, Arrived, Batch, News, Store
 from cloud.unpack import unpack
 from protocol.errors import FrameRefused, StoreUnavailable
 from protocol.frame import MAX_RAW, decode, load, message
@@ -92,8 +92,12 @@ class Connection:
         self.wanted.set()
 
 
+def _nobody(*_: object) -> None:
+    pass
+
+
 class Ingest:
-    """All uplinks of this cloud."""
+    """All uplinks of this cloud; `on_news` hears what each commit brought of models, by gateway."""
 
     def __init__(
         self,
@@ -105,6 +109,7 @@ class Ingest:
         *,
         most: int,
         max_pending: int,
+        on_news: Callable[[str, News], None] = _nobody,
     ) -> None:
         self.store = store
         self.fleet = fleet
@@ -113,6 +118,7 @@ class Ingest:
         self.clock = clock
         self.most = most
         self.room = Room(max_pending)
+        self._on_news = on_news
         self._connections: dict[str, Connection] = {}
         self._sockets: set[Connection] = set()
         self._empty = asyncio.Event()
@@ -252,6 +258,8 @@ class Ingest:
         self.counters.lag.observe(lags(applied))
         self.fleet.committed(gateway, applied)
         self.live.publish(applied.stored)
+        self.live.news(applied.news)
+        self._on_news(gateway, applied.news)
 
     def _forget(self, connection: Connection) -> None:
         self._sockets.discard(connection)

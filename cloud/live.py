@@ -1,10 +1,13 @@
-"""The live page's stream: server-sent events with the fleet, and the windows of the series a viewer chose.
+"""The live page's stream: server-sent events with the fleet, alerts, models, and the windows that a viewer chose.
 
     event: fleet      {"gateways": [...]}          at once, when somebody comes or goes, and every second
     event: windows    {"rows": [...]}              after each commit
+    event: alert      an alert, as /v1/alerts has it    after the commit that stored it first
+    event: model      {"model", "version", "outcome", "reason"}, and "gateway" but for "published"
     event: skipped    {"rows": n}                  the viewer was too slow; the store has them
 
-A viewer that does not read loses rows, never slows a commit: what waits for it is bounded by MAX_EVENTS.
+A viewer that does not read loses rows, alerts and words about models, counted as rows, and never slows a commit: what
+waits for it is bounded by MAX_EVENTS.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from aiohttp import web
 from numpy.typing import NDArray
 
 from cloud.fleet import Fleet
-from cloud.store import Stored
+from cloud.store import News, Stored
 
 MAX_EVENTS = 256
 MAX_ROWS = 1000
@@ -83,6 +86,18 @@ class Live:
                     rows = list(_rows(part, chosen[-MAX_ROWS:]))
                     viewer.put(_event("windows", {"rows": rows}), len(rows))
 
+    def news(self, news: News) -> None:
+        """Show alerts that were stored, and what became of models."""
+        for alert in news.raised if self._viewers else ():
+            self._show("alert", alert)
+        for report in news.reports if self._viewers else ():
+            about = {"model": report.model, "version": report.version, "gateway": report.gateway}
+            self._show("model", about | {"outcome": report.outcome, "reason": report.reason})
+
+    def published(self, model: str, version: int) -> None:
+        """Show that a version of a model was published."""
+        self._show("model", {"model": model, "version": version, "outcome": "published", "reason": ""})
+
     def fleet_changed(self) -> None:
         """Show the fleet now."""
         if self._viewers:
@@ -127,6 +142,11 @@ class Live:
         with suppress(TimeoutError):
             async with asyncio.timeout_at(due):
                 await viewer.wanted.wait()
+
+    def _show(self, name: str, data: Any) -> None:
+        event = _event(name, data)
+        for viewer in self._viewers:
+            viewer.put(event, 1)
 
     def _fleet_event(self) -> bytes:
         return _event("fleet", {"gateways": self.fleet.views()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,11 +59,14 @@ class Counters:
     frames_deferred: int = 0
     frames_quarantined: dict[str, int] = field(default_factory=dict)
     windows_stored: int = 0
+    alerts_stored: int = 0
     bytes_received: int = 0
     commits: int = 0
     forks: int = 0
     refused: int = 0  # connections ended with a refusal
     unauthorised: int = 0  # requests without a good token
+    chunks_sent: int = 0
+    wants_refused: dict[str, int] = field(default_factory=dict)  # by reason
     lag: Lag = field(default_factory=Lag)
 
     def add(self, applied: Applied) -> None:
@@ -74,6 +77,7 @@ class Counters:
         for cause, number in applied.quarantined.items():
             self.frames_quarantined[cause] = self.frames_quarantined.get(cause, 0) + number
         self.windows_stored += applied.windows
+        self.alerts_stored += applied.news.alerts
         self.commits += 1
         self.forks += bool(applied.fork)
 
@@ -81,10 +85,13 @@ class Counters:
 class CloudCollector(Collector):
     """Everything above, and the fleet's size, as metric families."""
 
-    def __init__(self, counters: Counters, fleet: Fleet, viewers: Callable[[], int]) -> None:
+    def __init__(
+        self, counters: Counters, fleet: Fleet, viewers: Callable[[], int], versions: Callable[[], Mapping[str, int]]
+    ) -> None:
         self.counters = counters
         self.fleet = fleet
         self.viewers = viewers
+        self.versions = versions
 
     def collect(self) -> Iterator[Metric]:
         """Yield all families."""
@@ -92,13 +99,9 @@ class CloudCollector(Collector):
         yield _counter("frames_stored", "frames committed for the first time", counts.frames_stored)
         yield _counter("frames_duplicate", "frames that were here already", counts.frames_duplicate)
         yield _counter("frames_deferred", "frames not taken because the ledger was full", counts.frames_deferred)
-        family = CounterMetricFamily(
-            "fieldgate_frames_quarantined", "frames not understood, by cause", labels=["cause"]
-        )
-        for cause, number in sorted(counts.frames_quarantined.items()):
-            family.add_metric([cause], number)
-        yield family
+        yield _counters("frames_quarantined", "frames not understood, by cause", "cause", counts.frames_quarantined)
         yield _counter("windows_stored", "window rows written, revisions included", counts.windows_stored)
+        yield _counter("alerts_stored", "alerts stored for the first time", counts.alerts_stored)
         yield _counter("uplink_received_bytes", "bytes of messages from gateways", counts.bytes_received)
         yield _counter("commits", "batches committed", counts.commits)
         yield _counter("forks", "epochs found to contradict the ledger", counts.forks)
@@ -106,15 +109,27 @@ class CloudCollector(Collector):
         yield _counter("requests_unauthorised", "requests without a good token", counts.unauthorised)
         yield GaugeMetricFamily("fieldgate_gateways_online", "gateways connected", value=self.fleet.online)
         yield GaugeMetricFamily("fieldgate_viewers", "pages that watch live", value=self.viewers())
+        yield _counter("chunks_sent", "parts of models sent over the bus", counts.chunks_sent)
+        yield _counters("wants_refused", "parts asked for and not sent, by reason", "reason", counts.wants_refused)
+        versions = GaugeMetricFamily("fieldgate_model_version", "newest version published", labels=["model"])
+        for model, version in sorted(self.versions().items()):
+            versions.add_metric([model], version)
+        yield versions
         yield _histogram(counts.lag)
 
 
 class Metrics:
-    """The registry of one cloud."""
+    """The registry of one cloud; `versions` gives the newest published of each model."""
 
-    def __init__(self, counters: Counters, fleet: Fleet, viewers: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        counters: Counters,
+        fleet: Fleet,
+        viewers: Callable[[], int],
+        versions: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(CloudCollector(counters, fleet, viewers))
+        self._registry.register(CloudCollector(counters, fleet, viewers, versions))
 
     def text(self) -> bytes:
         """Give all metrics in Prometheus' text format."""
@@ -123,6 +138,13 @@ class Metrics:
 
 def _counter(name: str, text: str, value: int) -> CounterMetricFamily:
     return CounterMetricFamily(f"fieldgate_{name}", text, value=value)
+
+
+def _counters(name: str, text: str, label: str, values: Mapping[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"fieldgate_{name}", text, labels=[label])
+    for key, value in sorted(values.items()):
+        family.add_metric([key], value)
+    return family
 
 
 def _histogram(lag: Lag) -> HistogramMetricFamily:

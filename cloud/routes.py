@@ -15,7 +15,16 @@ from typing import Any, Literal
 import msgspec
 
 from cloud.store import MAX_ROWS
-from cloud.store.answers import AlertsPage, GatewayView, LaneView, QuarantinedView, SeriesView, WindowsPage
+from cloud.store.answers import (
+    AlertsPage,
+    GatewayView,
+    LaneView,
+    ModelView,
+    QuarantinedView,
+    ReportView,
+    SeriesView,
+    WindowsPage,
+)
 from protocol.errors import FieldgateError
 
 INT64 = (1 << 63) - 1
@@ -61,6 +70,13 @@ class QuarantineBody(msgspec.Struct):
     """Frames that were not understood, newest first."""
 
     quarantine: list[QuarantinedView]
+
+
+class ModelsBody(msgspec.Struct):
+    """Models by name, and what became of their versions on gateways, newest first."""
+
+    models: list[ModelView]
+    reports: list[ReportView]
 
 
 class LatencyView(msgspec.Struct):
@@ -216,12 +232,20 @@ ROUTES = (
     Route(
         "/v1/ledger", "ledger", "What each gateway handed over, per epoch and lane.", "reader", LedgerBody, (GATEWAY,)
     ),
+    Route(
+        "/v1/models",
+        "models",
+        "Models with their versions, which gateway runs which, and the reports that gateways sent.",
+        "reader",
+        ModelsBody,
+        (Parameter("gateway", "text", "reports of this gateway only"), LIMIT),
+    ),
     Route("/v1/quarantine", "quarantine", "Frames that were not understood.", "reader", QuarantineBody, (LIMIT,)),
     Route("/v1/stats", "stats", "What this cloud did since it started.", "reader", StatsBody),
     Route(
         "/v1/live",
         "live",
-        "Server-sent events: the fleet, and the windows of chosen series as they are committed.",
+        "Server-sent events: the fleet, alerts, models, and the windows of chosen series as they are committed.",
         "reader",
         "text/event-stream",
         (Parameter("series", "ids", "ids of series", ()),),

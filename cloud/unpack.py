@@ -5,17 +5,36 @@ Rules:
 1. Bytes that are no frames are refused whole: FrameRefused, and the connection ends.
 2. A frame that is well framed and holds nothing we understand is `Undecodable`, with its cause; the line goes on.
 3. What is unpacked at once is bounded, whatever the bytes claim: a message comes out in slices of about SLICE bytes.
+4. Statistics that can be nobody's are `Undecodable` too, so that what is stored can always be merged and scored with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from cloud.store import Arrived, Holds, Undecodable, Windows
+from learning.baseline import MAX_ENTRIES, MAX_NAME
+from learning.statistics import Vector
+from learning.statistics import unpack as unpack_moments
 from protocol.columns import decode_windows
-from protocol.errors import FrameRefused
+from protocol.errors import FrameRefused, ModelRefused
 from protocol.frame import Header, check, decode, load, split
-from protocol.messages import LANES, AlertsBody, DefinitionsBody, Kind, LossesBody, WindowsBody
+from protocol.manifest import DIGEST
+from protocol.messages import (
+    LANES,
+    Alert,
+    AlertsBody,
+    DefinitionsBody,
+    Kind,
+    LossesBody,
+    Moments,
+    ReportBody,
+    StatisticsBody,
+    WindowsBody,
+)
+from protocol.settings import NAME
 
 SLICE = 4 << 20
 MAX_ROWS = 65_536
@@ -30,11 +49,21 @@ INTEGERS = range(-(1 << 63), 1 << 63)
 """What can be stored; the wire allows unsigned ones beyond it."""
 ROW_BYTES = 72
 """What one window row occupies in memory."""
+MAX_STATISTICS = 1 << 20
+"""Bytes of one gateway's statistics for one model: some thirty groups of 64 features, or thousands of one."""
+MAX_WINDOWS = 1 << 40
+"""Windows in one statistic, so that a fleet's sum is a weight that `learning.baseline` takes."""
+MAX_MEAN, MAX_SCATTER = 1e100, 1e200
+"""Magnitudes, so that whatever is merged stays finite."""
+NEGATIVE = 1e-6
+"""How far rounding may bring a scatter's least eigenvalue below 0, relative to its trace."""
+MAX_REASON = 256
+OUTCOMES = ("applied", "refused")
 BELONGS = {
-    "definitions": Kind.DEFINITIONS,
-    "alerts": Kind.ALERTS,
-    "results": Kind.LOSSES,
-    "telemetry": Kind.WINDOWS,
+    "definitions": {Kind.DEFINITIONS},
+    "alerts": {Kind.ALERTS},
+    "results": {Kind.LOSSES, Kind.STATISTICS, Kind.REPORT},
+    "telemetry": {Kind.WINDOWS},
 }
 
 
@@ -71,27 +100,88 @@ def _arrived(head: Header, data: memoryview) -> Arrived:
 def _holds(lane: str, head: Header, data: memoryview) -> Holds:
     raw = b""
     try:
-        if head.kind != BELONGS[lane]:
+        if head.kind not in BELONGS[lane]:
             raise FrameRefused("kind", f"{int(head.kind)} in lane {lane}")  # noqa: TRY301 - one way out for all causes
         raw = decode(data).body
+        if head.kind == Kind.STATISTICS and len(raw) > MAX_STATISTICS:
+            raise FrameRefused("statistics", f"{len(raw)} bytes")  # noqa: TRY301 - the same
         return _checked(load(head.kind, raw))
-    except FrameRefused as refused:
+    except (FrameRefused, ModelRefused) as refused:
         return Undecodable(refused.reason, refused.detail, raw[:MAX_KEPT] or bytes(data[:MAX_KEPT]))
 
 
-def _checked(body: DefinitionsBody | WindowsBody | AlertsBody | LossesBody | Holds) -> Holds:
-    if isinstance(body, WindowsBody):
-        return _windows(body)
-    if isinstance(body, AlertsBody):
-        for alert in body.alerts:
-            _storable(alert.start, alert.revision, alert.stamp, alert.version, max(alert.series, default=0))
-    if isinstance(body, LossesBody):
-        _storable(*body.counts.values())
-        for loss in body.losses:
-            _storable(loss.oldest, loss.newest)
-            if loss.lane not in LANES or not 1 <= loss.first <= loss.last < MAX_SEQ:
-                raise FrameRefused("loss", f"{loss.lane} {loss.first} to {loss.last}")
+def _checked(
+    body: DefinitionsBody | WindowsBody | AlertsBody | LossesBody | StatisticsBody | ReportBody | Holds,
+) -> Holds:
+    match body:
+        case WindowsBody():
+            return _windows(body)
+        case AlertsBody():
+            for alert in body.alerts:
+                _check_alert(alert)
+        case LossesBody():
+            _check_losses(body)
+        case StatisticsBody():
+            _check_statistics(body)
+        case ReportBody():
+            _check_report(body)
+        case _:
+            pass  # definitions: the store compares them with what was said before
     return body
+
+
+def _check_alert(alert: Alert) -> None:
+    _storable(alert.start, alert.revision, alert.stamp, alert.version)
+    _storable(max(alert.series, default=0), max(alert.missing, default=0))
+
+
+def _check_losses(body: LossesBody) -> None:
+    _storable(*body.counts.values())
+    for loss in body.losses:
+        _storable(loss.oldest, loss.newest)
+        if loss.lane not in LANES or not 1 <= loss.first <= loss.last < MAX_SEQ:
+            raise FrameRefused("loss", f"{loss.lane} {loss.first} to {loss.last}")
+
+
+def _check_statistics(body: StatisticsBody) -> None:
+    _check_model(body.model, body.version, body.stamp)
+    _storable(body.alerts, body.shadow)
+    if len(body.entries) > MAX_ENTRIES:
+        raise ModelRefused("statistics", f"{len(body.entries)} entries")
+    for entry in body.entries:
+        _check_moments(entry)
+
+
+def _check_moments(entry: Moments) -> None:
+    if any(not 0 < len(name) <= MAX_NAME for name in entry.features) or entry.count >= MAX_WINDOWS:
+        raise ModelRefused("statistics", f"{entry.count} windows, or a feature's name that is none")
+    _, mean, scatter = unpack_moments(entry)
+    if np.abs(mean).max() > MAX_MEAN or np.abs(scatter).max() > MAX_SCATTER:
+        raise ModelRefused("statistics", "a number that no sensor measures")
+    if len(mean) > 1 and not _is_scatter(scatter):
+        raise ModelRefused("statistics", "a scatter that no vectors have")
+
+
+def _is_scatter(scatter: Vector) -> bool:
+    """Whether it is positive semidefinite, to rounding: then so is every sum of such."""
+    try:
+        return bool(np.linalg.eigvalsh(scatter)[0] >= -NEGATIVE * np.trace(scatter))
+    except np.linalg.LinAlgError:  # it does not converge
+        return False
+
+
+def _check_report(body: ReportBody) -> None:
+    _check_model(body.model, body.version, body.stamp)
+    if body.outcome not in OUTCOMES or len(body.reason) > MAX_REASON:
+        raise FrameRefused("report", f"{body.outcome[:MAX_REASON]!r}, {len(body.reason)} characters of reason")
+    if body.digest and not DIGEST.fullmatch(body.digest):
+        raise FrameRefused("report", "a digest that is none")
+
+
+def _check_model(name: str, version: int, stamp: int) -> None:
+    _storable(stamp)
+    if not NAME.fullmatch(name) or not 0 <= version < INTEGERS.stop:
+        raise FrameRefused("model", f"{name[:64]!r}, version {version}")
 
 
 def _storable(*numbers: int) -> None:

@@ -36,7 +36,7 @@ LIMIT = 1e150
 
 MAX_TIME = 1 << 62
 MAX_REMEMBERED = 1 << 20
-"""Identities held at most: 12 MB as long as all is in order, 16 MB once looked up."""
+"""Identities held at most: 4 to 8 MB as long as all is in order, 16 MB once looked up."""
 
 MAX_PACKED = 1 << 24
 """Identities in one block of a snapshot: a block ends with the batch that fills it."""
@@ -224,6 +224,8 @@ class Remembered:
         block = self.limit // GENERATIONS
         newest = self._generations[-1] if self._generations else None
         if newest is None or newest.opened + self.horizon // GENERATIONS < now or newest.size >= block:
+            if newest is not None:
+                newest.seal()
             newest = _Generation(now)
             self._generations.append(newest)
         newest.add(series, time, now)
@@ -256,16 +258,21 @@ def _shifted(series: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 class _Generation:
-    """A block of pairs: chunks as they came, and sorted runs, each at least twice as long as the next."""
+    """A block of pairs: chunks as they came, and sorted runs, each at least twice as long as the next.
+
+    It is sealed when the next one is opened: packed into a quarter of the bytes, until somebody looks something up.
+    """
 
     def __init__(self, opened: int) -> None:
         self.opened = opened
         self.newest = opened
         self.size = 0
+        self._packed = b""
         self._chunks: list[tuple[NDArray[np.int64], NDArray[np.int32]]] = []
         self._runs: list[tuple[NDArray[np.int64], NDArray[np.int32]]] = []
 
     def add(self, series: NDArray[np.int32], time: NDArray[np.int64], now: int) -> None:
+        self._unpack()  # it may be restored
         self.newest = now
         self.size += len(series)
         self._chunks.append((_keys(series, time), series))
@@ -273,6 +280,7 @@ class _Generation:
             self._chunks = [_joined(self._chunks)]
 
     def holds(self, keys: NDArray[np.int64], series: NDArray[np.int32]) -> NDArray[np.bool_]:
+        self._unpack()
         self._sort()
         heard = np.zeros(len(keys), bool)
         for run_keys, run_series in self._runs:
@@ -289,20 +297,32 @@ class _Generation:
         while len(self._runs) > 1 and len(self._runs[-2][0]) < 2 * len(self._runs[-1][0]):
             self._runs[-2:] = [_sorted(self._runs[-2:])]
 
-    def snapshot(self) -> State:
+    def seal(self) -> None:
+        self._packed = self._pack()
+        self._runs, self._chunks = [], []
+
+    def _pack(self) -> bytes:
+        if self._packed:
+            return self._packed
         keys, series = _joined([*self._runs, *self._chunks])
         time = keys - _shifted(series)
         order = np.lexsort((time, series))  # so that a device with a steady rate makes equal steps
-        packed = columns.encode({"series": series[order], "time": time[order]})
-        return {"opened": self.opened, "newest": self.newest, "packed": packed}
+        return columns.encode({"series": series[order], "time": time[order]})
+
+    def _unpack(self) -> None:
+        if self._packed:
+            held = columns.decode(self._packed, _PACKED, max_rows=MAX_PACKED)
+            self._runs = [_sorted([(_keys(held["series"], held["time"]), held["series"])])]
+            self._packed = b""
+
+    def snapshot(self) -> State:
+        return {"opened": self.opened, "newest": self.newest, "size": self.size, "packed": self._pack()}
 
     @classmethod
     def restore(cls, state: State) -> _Generation:
         generation = cls(state["opened"])
         generation.newest = state["newest"]
-        held = columns.decode(state["packed"], _PACKED, max_rows=MAX_PACKED)
-        generation.size = len(held["series"])
-        generation._runs = [_sorted([(_keys(held["series"], held["time"]), held["series"])])]
+        generation.size, generation._packed = state["size"], state["packed"]
         return generation
 
 

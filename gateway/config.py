@@ -322,6 +322,9 @@ def _dialect_contradictions(key: str, source: Source) -> Iterator[tuple[str, obj
 def _path_contradictions(key: str, source: Source) -> Iterator[tuple[str, object, str]]:
     paths = {tuple(path.split(".")): path for path in (source.values.values() or (source.value,))}
     time = tuple(source.time.split("."))
+    for name, text in (("time", source.time), *(("value", text) for text in paths.values())):
+        if re.search(r'["\\\x00-\x1f]', text):
+            yield f"{key}.{name}", text, "a path without quotes, backslashes and control characters"
     if time in paths:
         yield f"{key}.time", source.time, "another path than a value's"
     for path, text in paths.items():

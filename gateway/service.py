@@ -71,8 +71,7 @@ class Bulletin:
             "broker connected" if course.broker else "broker away",
         ]
         if course.cloud is not None:
-            lag = f", {course.frames:,} frames behind" if course.frames else ""
-            parts.append(f"cloud {'connected' if course.cloud else 'away'}{lag}")
+            parts += [f"cloud {'connected' if course.cloud else 'away'}", f"frames waiting: {course.frames:,}"]
         return ", ".join(parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,12 +25,12 @@ class Listener:
         return self.environment | {"WATCHDOG_USEC": str(ms * 1000)}
 
     async def hear(self, beginning: str) -> str:
-        """Wait for the next line that begins so."""
+        """Wait for the next line whose beginning matches."""
         async with asyncio.timeout(DEADLINE_S):
             while True:
                 lines = (await asyncio.get_running_loop().sock_recv(self._ear, 4096)).decode().split("\n")
                 self.heard += lines
-                if found := [line for line in lines if line.startswith(beginning)]:
+                if found := [line for line in lines if re.match(beginning, line)]:
                     return found[0]
 
     def silent(self) -> bool:

@@ -24,9 +24,9 @@ FLOORS = {
     "learning": "learning",
     "pure": """
         gateway gateway.records gateway.config gateway.decode gateway.clean gateway.window gateway.score gateway.pack
-        gateway.delivery gateway.gather gateway.commit gateway.swap
+        gateway.delivery gateway.gather gateway.commit gateway.swap gateway.alerts
         cloud cloud.config cloud.fleet cloud.firstrun cloud.ledger cloud.routes cloud.store cloud.unpack
-        cloud.placement cloud.jobs cloud.federation
+        cloud.placement cloud.jobs cloud.federation cloud.registry
     """,
     "derive": "gateway.derive",
     "bus, segment": "protocol.bus gateway.segment gateway.journal gateway.spool",

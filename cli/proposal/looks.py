@@ -16,13 +16,17 @@ from gateway.decode.discover import EARLIEST
 from gateway.decode.stamps import read_times
 
 TIMES = frozenset(
-    ("time", "timestamp", "ts", "t", "at", "date", "datetime", "when", "utc", "epoch", "created", "created_at")
-    + ("event_time", "eventtime", "measured_at", "last_seen", "sent")
+    {
+        *("time", "timestamp", "ts", "t", "at", "date", "datetime", "when", "utc", "epoch", "created", "created_at"),
+        *("event_time", "eventtime", "measured_at", "last_seen", "sent"),
+    }
 )
 VALUES = frozenset(("value", "val", "v", "reading"))
 BOOKKEEPING = frozenset(
     ("n", "id", "seq", "sequence", "counter", "msgid", "message_id", "packet_id", "version", "fcnt")
 )
+
+NUMBERS = {int, float, bool}
 
 NOWHERE = "-"
 """A path that no payload has: arrival time stands in for a `time` that cannot be believed."""
@@ -40,7 +44,7 @@ class Look(NamedTuple):
     format: str  # of a [[source]]; "" if there is none that reads them
     paths: tuple[str, ...] = ()  # of the numbers; none for a number alone
     value: str = ""  # the one that is the value, if there is one
-    time: str = ""  # path of a time to be believed, NOWHERE if `time` is there and cannot be, "" if there is none
+    time: str = ""  # path of a time to be believed, NOWHERE if there is a `time` that cannot be, "" if there is none
     texts: frozenset[str] = frozenset()  # paths that are sometimes no number
     aside: tuple[str, ...] = ()  # paths of numbers that count or identify messages
     why: str = ""  # why there is no format
@@ -99,26 +103,31 @@ def _map(kind: str, samples: Sequence[Sample]) -> Look:
     believed = [
         path for path in times if all(_near(leaves[path], sample) for sample, leaves in found if path in leaves)
     ]
-    numbers = [path for path, types in kinds.items() if types <= {int, float, bool} and path not in believed]
-    aside = tuple(".".join(path) for path in numbers if path[-1].lower() in BOOKKEEPING)
-    paths = tuple(".".join(path) for path in numbers if path[-1].lower() not in BOOKKEEPING)
+    numbers = [path for path, types in kinds.items() if types <= NUMBERS and path not in believed]
+    paths, aside = _parted(numbers)
     named = [path for path in paths if path.rpartition(".")[2].lower() in VALUES]
     return Look(
         kind if paths else "",
         paths,
         named[0] if len(named) == 1 else "",
-        ".".join(believed[0]) if believed else NOWHERE if ("time",) in kinds else "",
-        frozenset(".".join(path) for path, types in kinds.items() if not types <= {int, float, bool}),
+        ".".join(believed[0]) if believed else NOWHERE if any(path[0] == "time" for path in kinds) else "",
+        frozenset(".".join(path) for path, types in kinds.items() if not types <= NUMBERS),
         aside,
         "" if paths else "no number in it",
     )
+
+
+def _parted(numbers: list[Path]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Part numbers that may be measurements from those that are not; `t` may be a temperature."""
+    aside = [path for path in numbers if path[-1].lower() in BOOKKEEPING | TIMES - {"t"}]
+    return tuple(".".join(path) for path in numbers if path not in aside), tuple(map(".".join, aside))
 
 
 def _leaves(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Give what a path of a [[source]] can name; null is nothing, a list is a leaf that is no number."""
     if isinstance(node, dict) and len(path) < MAX_DEPTH:
         for key, below in node.items():
-            if isinstance(key, str) and key and "." not in key and key.isprintable():
+            if isinstance(key, str) and key and key.isprintable() and not set('."\\') & set(key):
                 yield from _leaves(below, (*path, key))
     elif path and node is not None:
         yield path, node

@@ -18,30 +18,80 @@ from gateway.config import Source
 from gateway.decode.routes import Template
 
 GENERAL = frozenset(
-    ("sensor", "sensors", "binary_sensor", "state", "status", "value", "values", "data", "telemetry", "tele", "json")
-    + ("env", "attributes", "measurements", "measurement", "readings", "devices", "device", "out", "events", "event")
+    {
+        *(
+            "sensor",
+            "sensors",
+            "binary_sensor",
+            "state",
+            "status",
+            "value",
+            "values",
+            "data",
+            "telemetry",
+            "tele",
+            "json",
+        ),
+        *(
+            "env",
+            "attributes",
+            "measurements",
+            "measurement",
+            "readings",
+            "devices",
+            "device",
+            "out",
+            "events",
+            "event",
+        ),
+    }
 )
 """Words that say neither which device it is nor what it measures."""
 
 QUANTITIES = frozenset(
-    ("temperature", "temp", "humidity", "hum", "pressure", "power", "energy", "voltage", "current", "frequency", "freq")
-    + (
-        "co2",
-        "tvoc",
-        "voc",
-        "pm25",
-        "pm10",
-        "pm2_5",
-        "illuminance",
-        "lux",
-        "light",
-        "noise",
-        "battery",
-        "rssi",
-        "level",
-    )
-    + ("flow", "speed", "rpm", "vibration", "torque", "weight", "distance", "moisture", "ph", "conductivity", "wind")
-    + ("rain", "dewpoint", "dew_point", "occupancy", "motion", "contact", "cpu", "memory", "load", "latency")
+    {
+        *(
+            "temperature",
+            "temp",
+            "humidity",
+            "pressure",
+            "power",
+            "energy",
+            "voltage",
+            "current",
+            "frequency",
+            "battery",
+        ),
+        *(
+            "co2",
+            "tvoc",
+            "voc",
+            "pm25",
+            "pm10",
+            "pm2_5",
+            "illuminance",
+            "lux",
+            "light",
+            "noise",
+            "rssi",
+            "level",
+            "flow",
+        ),
+        *(
+            "speed",
+            "rpm",
+            "vibration",
+            "torque",
+            "weight",
+            "distance",
+            "moisture",
+            "ph",
+            "conductivity",
+            "wind",
+            "rain",
+        ),
+        *("dewpoint", "dew_point", "occupancy", "motion", "contact", "cpu", "memory", "load", "latency"),
+    }
 )
 
 Levels = list[str]

@@ -41,7 +41,7 @@ def _head(settings: Settings) -> str:
         name=_quoted(settings.name),
         data=_quoted(settings.data),
         seconds=f"{settings.seconds:g}",
-        url=broker.url,
+        url=_shown(broker.url),
         devices="\n".join(lines),
     )
 
@@ -66,24 +66,20 @@ def _source(one: Proposed) -> str:
     lines.append(f"#     {_some(one.series)}")
     lines += [f"# {_shown(remark)}" for remark in one.remarks]
     if one.source.format in NOTES:
-        lines += [f"# {line}" for line in NOTES[source.format]]
+        lines += [f"# {NOTES[source.format]}", f"# {_choice(one)}"]
     return "\n".join([*lines, "[[source]]", *_keys(source), ""])
 
 
 NOTES = {
-    "zigbee2mqtt": [
-        "Every number is a series. last_seen is the event time, if zigbee2mqtt is told to send it.",
-        'values = {temperature = "temperature"} would take only some.',
-    ],
-    "tasmota": [
-        "Every number is a series. Arrival time stands in for local time; `Time 2` makes the devices send their Epoch.",
-        'values = {power = "ENERGY.Power"} would take only some.',
-    ],
-    "shelly": [
-        "Every number is a series.",
-        'values = {power = "switch:0.apower"} would take only some.',
-    ],
+    "zigbee2mqtt": "last_seen is the event time, if zigbee2mqtt is told to send it.",
+    "tasmota": "Arrival time stands in for local time; `Time 2` makes a device send its Epoch too.",
+    "shelly": "Notifications bring their time; for what has none, arrival time stands in.",
 }
+
+
+def _choice(one: Proposed) -> str:
+    path = one.series[0].rpartition("/")[2]
+    return _shown(f"Every number is a series; to take some: values = {{{_quoted(path)} = {_quoted(path)}}}")
 
 
 def _keys(source: Source) -> Iterator[str]:
@@ -146,7 +142,7 @@ def summary(proposal: Proposal, ear: Ear, settings: Settings) -> list[str]:
         lines.append(f"{ear.unheard:,} messages were on still more topics, which were not looked at.")
     for one in proposal.sources:
         lines.append(f"  {_shown(one.source.topic)}  ({one.source.format}): {_counted(one)}")
-        lines.append(f"      {_some(one.series)}")
+        lines += [f"      {_some(one.series)}", *(f"      {_shown(remark)}" for remark in one.remarks)]
     if proposal.left_out:
         lines.append("Left out:")
     for reason, names in sorted(proposal.left_out.items(), key=lambda item: -len(item[1])):

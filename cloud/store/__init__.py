@@ -7,23 +7,57 @@ What every store promises, and `tests/cloud/test_store.py` checks of each:
 2. A row's key is (gateway, series name, definition digest, clock domain, start); the higher revision wins.
 3. The ledger alone decides what is a duplicate. A frame that cannot be decoded or names what was never defined is
    quarantined: kept (bounded), receipted, counted.
-4. Bounded: what waits for a commit, in bytes; every answer, in rows.
+4. Of each gateway's models the newest statistics and the newest words are kept, newest by the gateway's own stamp:
+   epochs come and go. They commit with the ledger, like rows.
+5. A model's versions only grow. The newest MAX_VERSIONS are remembered, of the newest MAX_CONTENTS the content too.
+6. Bounded: what waits for a commit, in bytes; every answer, in rows; the models of a gateway, and the reports kept.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.store.answers import AlertsPage, GatewayView, LaneView, QuarantinedView, SeriesView, WindowsPage
-from protocol.messages import AlertsBody, DefinitionsBody, Hello, LossesBody, Mark, WindowRows
+from cloud.store.answers import (
+    AlertsPage,
+    AlertView,
+    GatewayView,
+    LaneView,
+    ModelView,
+    QuarantinedView,
+    ReportView,
+    SeriesView,
+    WindowsPage,
+)
+from protocol.messages import (
+    AlertsBody,
+    DefinitionsBody,
+    Hello,
+    LossesBody,
+    Mark,
+    Moments,
+    ReportBody,
+    StatisticsBody,
+    WindowRows,
+)
 
 MAX_ROWS = 10_000
 """Rows in one answer: about 2 MB of JSON, and a few milliseconds between two commits."""
 MAX_IDS = 1_000_000
 """Series and definition numbers of one epoch stay below this; they index arrays."""
+MAX_MODELS = 64
+"""Models of one gateway; what comes about another is quarantined with the cause `models`."""
+MAX_REPORTS = 20
+"""Reports kept of a gateway's model, newest first; so nobody pushes out another's."""
+MAX_VERSIONS = 1000
+"""Versions of a model that are remembered; with one every ten minutes, a week of them."""
+MAX_CONTENTS = 16
+"""Of so many of its newest versions a model's content is kept: how far a rollback reaches."""
+MAX_RAISED = 100
+"""Alerts of one batch that are shown as they come; the store has all."""
 
 
 class Windows(NamedTuple):
@@ -41,7 +75,7 @@ class Undecodable(NamedTuple):
     body: bytes
 
 
-Holds = DefinitionsBody | Windows | AlertsBody | LossesBody | Undecodable
+Holds = DefinitionsBody | Windows | AlertsBody | LossesBody | StatisticsBody | ReportBody | Undecodable
 
 
 class Arrived(NamedTuple):
@@ -81,6 +115,18 @@ class Greeted(NamedTuple):
     fork: str = ""
 
 
+@dataclass(slots=True)
+class News:
+    """What a batch brought for the first time of alerts and models; models by name."""
+
+    alerts: int = 0
+    raised: list[AlertView] = field(default_factory=list)  # the newest MAX_RAISED of them, oldest first
+    shadow: int = 0  # by how much the count of alerts in the shadow changed
+    running: dict[str, int] = field(default_factory=dict)  # versions that the gateway has said to run
+    learnt: dict[str, int] = field(default_factory=dict)  # windows behind statistics that are newer than those before
+    reports: list[ReportView] = field(default_factory=list)
+
+
 class Applied(NamedTuple):
     """What a batch came to. `marks` are those of the lanes it touched."""
 
@@ -95,7 +141,29 @@ class Applied(NamedTuple):
     readings: int  # inside rows that were stated for the first time
     bytes: int
     new_series: int
+    news: News
     committed: int  # ns
+
+
+class Learnt(NamedTuple):
+    """The newest statistics of one gateway for one model."""
+
+    gateway: str
+    entries: list[Moments]
+
+
+class Published(NamedTuple):
+    """One version of a model as it is published; `windows` are those that it was made of."""
+
+    name: str
+    version: int
+    digest: str
+    schema: str
+    size: int
+    created: int  # ns
+    expires: int  # ns; 0 is never
+    windows: int
+    manifest: bytes  # sealed
 
 
 class Totals(NamedTuple):
@@ -143,6 +211,24 @@ class Store(Protocol):
 
     async def quarantine(self, limit: int) -> list[QuarantinedView]:
         """Give what was quarantined, newest first."""
+
+    async def models(self) -> list[ModelView]:
+        """Give all models by name: those published, and those that only gateways know of yet."""
+
+    async def reports(self, gateway: str | None, limit: int) -> list[ReportView]:
+        """Give what became of model versions, newest first."""
+
+    async def learnt(self, model: str) -> list[Learnt]:
+        """Give the newest statistics of each gateway for a model, by gateway."""
+
+    async def publish(self, version: Published, content: bytes) -> bool:
+        """Keep a version and its content; False, and nothing kept, if it is not above the newest of its model."""
+
+    async def published(self) -> list[Published]:
+        """Give the newest version of each model, by name."""
+
+    async def content(self, digest: str) -> bytes | None:
+        """Give a content that is kept; None if it is not."""
 
     async def totals(self) -> Totals:
         """Count what is stored."""

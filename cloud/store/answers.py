@@ -28,6 +28,9 @@ class GatewayView(msgspec.Struct):
     bytes: int
     frames: FrameCounts
     counts: dict[str, int] = {}  # what the gateway last declared of itself
+    models: dict[str, int] = {}  # the version of each model that runs there
+    alerts: int = 0  # stored
+    shadow: int = 0  # that its models would have raised where they do not score
 
 
 class SeriesView(msgspec.Struct):
@@ -86,9 +89,12 @@ class AlertView(msgspec.Struct):
     stamp: int
     score: float | None
     rule: str
-    version: int
+    version: int  # of the model that scored; 0: what was learnt on the gateway, or a rule
     domain: str
     stored: int
+    threshold: float | None = 0.0  # what the score went beyond
+    contributions: list[float | None] = []  # each series' share of the score, in the order of `series`
+    missing: list[str] = []  # names of the series whose window was empty
 
 
 class AlertsPage(msgspec.Struct):
@@ -140,3 +146,55 @@ class QuarantinedView(msgspec.Struct):
     detail: str
     stored: int
     bytes: int
+
+
+class VersionView(msgspec.Struct):
+    """One published version of a model; `windows` are those that it was made of."""
+
+    version: int
+    digest: str
+    schema: str
+    size: int
+    created: int
+    expires: int  # 0 is never
+    windows: int
+
+
+class ReportView(msgspec.Struct):
+    """What became of a model version on a gateway; `stamp` is the gateway's, `stored` when it was committed here."""
+
+    gateway: str
+    model: str
+    version: int
+    outcome: str  # "applied" or "refused"
+    reason: str
+    digest: str
+    stamp: int
+    stored: int
+
+
+class RunView(msgspec.Struct):
+    """A model on one gateway: what runs there, and what was learnt there for it so far."""
+
+    gateway: str
+    version: int  # that runs; 0: none
+    alerts: int
+    shadow: int
+    windows: int  # learnt from
+    stamp: int  # of its newest statistics; 0: none came
+    stored: int
+    reported: ReportView | None = None  # the newest word about a version
+    refused: ReportView | None = None  # the newest refusal
+
+
+class ModelView(msgspec.Struct):
+    """A model: its newest version (0: none yet), the ones before it, newest first, and the gateways that have it."""
+
+    name: str
+    version: int
+    digest: str
+    size: int
+    created: int
+    expires: int
+    versions: list[VersionView]
+    gateways: list[RunView]

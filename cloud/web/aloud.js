@@ -2,7 +2,7 @@
 
 import { reason, subject } from "./alerts.js";
 
-const QUIET = 10_000;
+const QUIET = 5000;
 
 export class Aloud {
   #count = 0;

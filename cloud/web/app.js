@@ -18,6 +18,7 @@ const MOST_CHARTS = 12;
 const FIRST_CHARTS = 6;
 const RANGES = [1, 5, 15, 60]; // minutes
 const LEDGER_EVERY = 5000;
+const ASK_AFTER = 300; // ms: a version is news from every gateway, and one question
 const NOTES = {
   connecting: "Connecting",
   live: "Live",
@@ -34,7 +35,7 @@ const state = {
   filter: "",
   selected: "", // key of an alert
   said: "", // to a screen reader
-  models: {},
+  models: [],
   ledger: [],
   trouble: "",
 };
@@ -204,7 +205,7 @@ const live = new feed.Live({
     aloud.tell(fresh);
   },
   model() {
-    guarded(loadModels);
+    asking ||= setTimeout(() => guarded(loadModels), ASK_AFTER);
   },
 });
 
@@ -248,8 +249,12 @@ async function loadAlerts() {
   mark(alerts.put(await feed.alerts(MOST_ALERTS)));
 }
 
+let asking = 0;
+
 /** Only from a cloud that has models: an older one has no such address. */
 async function loadModels() {
+  clearTimeout(asking);
+  asking = 0;
   if (state.gateways.some(has.models)) state.models = await feed.models();
   show();
 }

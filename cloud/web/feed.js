@@ -54,7 +54,8 @@ export const ledger = async () => (await get("v1/ledger")).ledger;
 /** The newest alerts, newest first. */
 export const alerts = async (limit) => (await get("v1/alerts", { limit })).alerts;
 
-export const models = async () => get("v1/models");
+/** Models with the gateways that have them; what was reported of them long ago is left there. */
+export const models = async () => (await get("v1/models", { limit: 1 })).models;
 
 const ns = (ms) => BigInt(Math.floor(ms)) * 1_000_000n;
 

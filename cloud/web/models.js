@@ -25,7 +25,7 @@ const COLUMNS = [
 ];
 
 export function Models({ gateways, models }) {
-  const published = list(models?.models);
+  const published = list(models);
   const rows = lines(gateways, published);
   if (!rows.some((one) => one.model)) return html`<${NoModels} />`;
   return html`
@@ -64,26 +64,24 @@ function lines(gateways, published) {
     return rows.get(key);
   };
   for (const model of published) {
-    const newest = Math.max(0, ...list(model.versions).map((one) => one.version || 0));
-    for (const one of list(model.gateways)) {
-      const { version, alerts, shadow, refused } = one;
-      Object.assign(row(one.gateway, model.name), { version, alerts, shadow, refused, newest });
+    for (const run of list(model.gateways)) {
+      Object.assign(row(run.gateway, model.name), run, { newest: model.version });
     }
   }
+  const covered = new Set([...rows.values()].map((one) => one.gateway));
   for (const gateway of gateways.filter(has.models)) {
-    const names = Object.keys(gateway.models);
-    for (const name of names) row(gateway.name, name).version = gateway.models[name];
-    const own = [...rows.values()].filter((one) => one.gateway === gateway.name);
-    const only = own.length ? own[0] : row(gateway.name, "");
-    if (own.length <= 1) Object.assign(only, { alerts: gateway.alerts, shadow: gateway.shadow });
+    const running = Object.entries(gateway.models);
+    for (const [name, version] of running) row(gateway.name, name).version = version;
+    if (running.length || covered.has(gateway.name)) continue;
+    Object.assign(row(gateway.name, ""), { alerts: gateway.alerts, shadow: gateway.shadow });
   }
   const order = (one, other) => (one < other ? -1 : Number(one > other));
   return [...rows.values()].sort((a, b) => order(a.gateway, b.gateway) || order(a.model, b.model));
 }
 
-/** What was refused and is not in force since, newest first. */
+/** What was refused, unless something was applied since; newest first. */
 function refusals(rows) {
-  const open = rows.filter((one) => one.refused && !(one.version >= one.refused.version));
+  const open = rows.filter((one) => one.refused && one.reported?.outcome !== "applied");
   return open.sort((one, other) => (other.refused.stamp || 0) - (one.refused.stamp || 0)).slice(0, MOST_REFUSALS);
 }
 
@@ -91,12 +89,14 @@ function why({ reason, stamp }) {
   return [reason || "no reason was given", stamp > 0 && moment(stamp)].filter(Boolean).join(", ");
 }
 
-function origin({ name, versions }) {
-  const newest = list(versions).reduce((most, one) => (one.version > most.version ? one : most), { version: 0 });
-  if (!newest.version) return `${name}: not published yet`;
+/** Where the newest version comes from. */
+function origin({ name, version, created, size, versions }) {
+  if (!version) return `${name}: no version published yet`;
+  const windows = list(versions).find((one) => one.version === version)?.windows;
   return [
-    `${name} ${newest.version}`,
-    newest.created > 0 && `made ${moment(newest.created)}`,
-    Number.isFinite(newest.size) && bytes(newest.size),
+    `${name} ${version}`,
+    created > 0 && `made ${moment(created)}`,
+    windows > 0 && `from ${count(windows)} windows`,
+    size > 0 && bytes(size),
   ].filter(Boolean).join(", ");
 }

@@ -85,12 +85,14 @@ class Template:
         return [_name(device, before + key) for key in self._source.values]
 
     def _place(self, dialect: Dialect, pairs: Pairs, rest: list[str]) -> list[str]:
-        found = [have for want, have in pairs if want in ("+", "{measurement}")] + rest
-        device = _joined("{device}", pairs, self._source.device)
-        aside = dialect.ignored if self._source.values else dialect.ignored | dialect.skips
-        if device in dialect.nobody or not aside.isdisjoint(found):
-            return []
         said = [_joined("{measurement}", pairs, self._source.measurement), *rest]
+        wild = [have for want, have in pairs if want in _WILD] + rest
+        devices = [have for want, have in pairs if want == "{device}"][:1]
+        if not dialect.ignored.isdisjoint(wild) or not dialect.nobody.isdisjoint(devices):
+            return []
+        if not self._source.values and not dialect.skips.isdisjoint(said):
+            return []
+        device = _joined("{device}", pairs, self._source.device)
         place = f"{device}/{'.'.join(level for level in said if level and level not in dialect.unnamed)}"
         return [place if device and len(place.encode()) <= MAX_NAME else ""]
 

@@ -44,6 +44,8 @@ ROW = np.dtype(
 )
 
 
+DTYPES = {name: ROW[name] for name in ROW.names or ()}
+
 WHOLE = np.dtype((np.void, ROW.itemsize))
 """A row as so many bytes: numpy copies it whole, where it would copy ROW field by field, ten times as slowly."""
 

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from gateway.config import MAX_SERIES, Window
 from gateway.records import NEVER, Readings, State
-from gateway.window.moments import ROW, Rows, combine, gather, join, merge, put, select, split, state
+from gateway.window.moments import DTYPES, ROW, Rows, combine, gather, join, merge, put, select, split, state
 from gateway.window.table import Index, Keys, Slots, Store
 from gateway.window.watermark import BEFORE_ALL, Devices, Watermark
+from protocol import columns
 from protocol.messages import WindowRows, no_windows
 
 MAX_WINDOWS = 1 << 20
@@ -212,16 +213,17 @@ class Panes:
         return int(watermark.reach(devices, end + self.window.lateness, idle).min())
 
     def snapshot(self, device: Devices) -> State:
-        """Give all state: the rows, the open ones first, each part by key; and the marks."""
+        """Give all state: the rows, packed, the open ones first, each part by key; and the marks."""
         self._clear(device)
         slots = np.concatenate([self._open.slots, self._kept.slots])
-        columns = {name: self._store.rows[name][slots] for name in ROW.names or ()}
-        return {"open": len(self._open), "rows": columns, "stated": self.stated.copy(), "gone": self.gone.copy()}
+        rows = columns.encode({name: self._store.rows[name][slots] for name in ROW.names or ()})
+        return {"open": len(self._open), "rows": rows, "stated": self.stated.copy(), "gone": self.gone.copy()}
 
     def restore(self, snapshot: State) -> None:
         """Continue from a snapshot; only on a new definition."""
-        rows = np.empty(len(snapshot["rows"]["key"]), ROW)
-        for name, column in snapshot["rows"].items():
+        held = columns.decode(snapshot["rows"], DTYPES, max_rows=2 * self.limit)
+        rows = np.empty(len(held["key"]), ROW)
+        for name, column in held.items():
             rows[name] = column
         slots, cut = self._store.add(rows), snapshot["open"]
         self._open.add(rows["key"][:cut], slots[:cut])

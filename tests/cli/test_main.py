@@ -98,8 +98,25 @@ def test_every_command_explains_itself(path: tuple[str, ...], capsys: pytest.Cap
         (["simulate", "--broker", "http://x", "--devices", "1", "--rate", "1"], "expected mqtt://host:port"),
         (["simulate", "--broker", "mqtt://u:p@x", "--devices", "1", "--rate", "1"], "--password-file"),
         (["demo", "--gateways", "0"], "0 is not in the range"),
+        (["gateway", "init", "--name", "a/b"], "letters, digits"),
+        (
+            [
+                "simulate",
+                "--broker",
+                "mqtt://x",
+                "--devices",
+                "1",
+                "--rate",
+                "1",
+                "--dialect",
+                "shelly",
+                "--topic",
+                "x",
+            ],
+            "has topics of its own",
+        ),
     ],
-    ids=["command", "file", "argument", "option", "scheme", "password on the command line", "range"],
+    ids=["command", "file", "argument", "option", "scheme", "password on the command line", "range", "name", "topic"],
 )
 def test_wrong_usage_ends_with_2(arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(arguments) == 2

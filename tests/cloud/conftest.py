@@ -10,12 +10,10 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from cloud.api import Api
-from cloud.app import API, create_app
+from cloud.app import API, PAGES, create_app
 from cloud.config import parse
 from tests.browser import Page, chromium, new_page
 from tests.cloud.wire import Clock, Served, Wire
-
-WEB = Path(__file__).resolve().parents[2] / "cloud" / "web"
 
 
 @pytest.fixture
@@ -60,7 +58,7 @@ async def served(tmp_path: Path, clock: Clock, settings: str, built: bool) -> As
 @pytest.fixture(scope="session")
 def devtools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A browser, where one is installed and the page's parts are built."""
-    if not (WEB / "vendor" / "uplot.js").is_file():
+    if not (PAGES / "vendor" / "uplot.js").is_file():
         pytest.skip("the page's parts are not built here (pip install -e .)")
     with chromium(tmp_path_factory.mktemp("chromium")) as address:
         yield address

@@ -34,6 +34,9 @@ async def test_every_answer_has_its_documented_shape(served: Served, wire: Wire)
         "readings": 5,
         "frames": {"received": 3, "duplicate": 0, "quarantined": 0},
         "counts": {},
+        "models": {},
+        "alerts": 1,
+        "shadow": 0,
     }
     series = {"id": 1, "gateway": "barn", "name": "a/t", "last": 0}
     assert (await served.get("/v1/series?match=a/*&gateway=barn")) == (200, {"series": [series], "next": None})
@@ -44,6 +47,7 @@ async def test_every_answer_has_its_documented_shape(served: Served, wire: Wire)
     assert await served.get("/v1/windows?series=1&from=0&to=10000000000&limit=5") == (200, page)
     alert = {"gateway": "barn", "series": [1], "names": ["a/t"], "start": 0, "revision": 0, "stamp": 3, "score": 1.5}
     alert |= {"rule": "limit", "version": 0, "domain": "", "stored": 12 * S}
+    alert |= {"threshold": 0.0, "contributions": [], "missing": []}
     assert await served.get("/v1/alerts") == (200, {"alerts": [alert], "next": None})
     _, body = await served.get("/v1/ledger?gateway=barn")
     lanes = {lane["lane"]: (lane["upto"], lane["holes"], lane["queued"]) for lane in body["ledger"]}

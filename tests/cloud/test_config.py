@@ -34,7 +34,9 @@ def test_an_address_is_host_and_port(listen: str, address: tuple[str, int], loop
     [
         pytest.param("", "c.toml: data = None: expected a value: this key is required", id="no data"),
         pytest.param('data = ""', "c.toml: data = '': expected the directory for keys, tokens", id="empty data"),
-        pytest.param('data = "d"\nlisen = "x"', "c.toml: lisen = 'x': expected one of data, limits, listen", id="near"),
+        pytest.param(
+            'data = "d"\nlisen = "x"', "c.toml: lisen = 'x': expected one of bus, data, limits, listen", id="near"
+        ),
         pytest.param('data = "d"\nlisten = "8480"', "c.toml: listen = '8480': expected host:port", id="no port"),
         pytest.param('data = "d"\nlisten = "a:x"', "c.toml: listen = 'a:x': expected host:port", id="port no number"),
         pytest.param('data = "d"\npublic_url = "ftp://x"', "c.toml: public_url = 'ftp://x': expected http", id="url"),

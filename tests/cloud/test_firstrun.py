@@ -31,9 +31,13 @@ def test_the_page_is_told_as_it_can_be_reached(
     assert untold not in text
 
 
-def test_the_printed_configuration_is_a_gateways() -> None:
-    text = describe_first_run(URL, "gateway-1", "/d/gateway-1.token")
+@pytest.mark.parametrize("bus", ["", "mqtts://broker.example"])
+def test_the_printed_configuration_is_a_gateways(bus: str) -> None:
+    text = describe_first_run(URL, "gateway-1", "/d/gateway-1.token", "ab" * 32, bus)
     block = "\n".join(line for line in text.splitlines() if line.startswith("    ") or not line)
     config = parse(textwrap.dedent(block), "pasted")
     assert (config.name, config.uplink.url) == ("gateway-1", "http://127.0.0.1:8480")
     assert config.uplink.token_file == "/d/gateway-1.token"
+    assert config.models.public_key == "ab" * 32
+    assert [score.series for score in config.score] == ["*"]
+    assert (config.bus.url if config.bus else "") == bus

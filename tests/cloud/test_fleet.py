@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 from cloud.fleet import Fleet, lags
-from cloud.store import Applied, Stored
+from cloud.store import Applied, News, Stored
 from cloud.store.answers import FrameCounts, GatewayView
 from tests.cloud.wire import S, Wire, window_rows
 
@@ -15,7 +15,8 @@ def applied(*rows: tuple[int, ...], committed: int, utc: bool = True) -> Applied
     columns = window_rows(*rows)
     size = np.full(columns.rows, 10 * S)
     stored = Stored(utc, columns.series.astype(np.int64), columns.start, size, columns)
-    return Applied({}, "", [stored], 1, 2, 0, {"body": 3}, len(rows), 7, 50, 1, committed)
+    news = News(alerts=2, shadow=4, running={"t2": 3, "old": 0})
+    return Applied({}, "", [stored], 1, 2, 0, {"body": 3}, len(rows), 7, 50, 1, news, committed)
 
 
 def test_a_gateway_is_online_between_hello_and_the_end_of_its_newest_connection() -> None:
@@ -33,9 +34,11 @@ def test_a_gateway_is_online_between_hello_and_the_end_of_its_newest_connection(
 def test_a_commit_adds_up_on_what_the_store_had() -> None:
     fleet = Fleet()
     before = GatewayView("barn", False, 1, None, "e", "v", 10, 100, 1000, 10000, FrameCounts(1, 1, 1))
+    before.models, before.alerts, before.shadow = {"old": 7, "rms": 1}, 10, 20
     fleet.begin([before])
     fleet.committed("barn", applied((0, 0, 0, 1), (0, 20, 0, 1), committed=31 * S))
     expected = GatewayView("barn", False, 31 * S, 1.0, "e", "v", 11, 102, 1007, 10050, FrameCounts(2, 3, 4))
+    expected.models, expected.alerts, expected.shadow = {"rms": 1, "t2": 3}, 12, 24
     assert fleet.views() == [expected]
 
 

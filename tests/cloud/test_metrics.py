@@ -28,13 +28,18 @@ def test_no_lag_and_absurd_lags_are_survived() -> None:
 
 def test_the_fixed_names_are_there() -> None:
     counters = Counters(frames_stored=3, frames_duplicate=2, frames_quarantined={"body": 1}, windows_stored=9)
+    counters.alerts_stored, counters.chunks_sent, counters.wants_refused = 5, 6, {"busy": 7}
     counters.lag.observe(np.array([300_000_000]))
-    lines = Metrics(counters, Fleet(), lambda: 4).text().decode().splitlines()
+    lines = Metrics(counters, Fleet(), lambda: 4, lambda: {"t2": 8}).text().decode().splitlines()
     for line in (
         "fieldgate_frames_stored_total 3.0",
         "fieldgate_frames_duplicate_total 2.0",
         'fieldgate_frames_quarantined_total{cause="body"} 1.0',
         "fieldgate_windows_stored_total 9.0",
+        "fieldgate_alerts_stored_total 5.0",
+        'fieldgate_model_version{model="t2"} 8.0',
+        "fieldgate_chunks_sent_total 6.0",
+        'fieldgate_wants_refused_total{reason="busy"} 7.0',
         "fieldgate_gateways_online 0.0",
         "fieldgate_viewers 4.0",
         'fieldgate_window_lag_seconds_bucket{le="0.25"} 0.0',

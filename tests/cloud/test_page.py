@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from cloud.app import PAGES
 from protocol.messages import Cover, Kind, Loss, LossesBody
 from tests.browser import Page
-from tests.cloud.conftest import WEB
 from tests.cloud.wire import Served, Socket, Wire, definitions, windows_body
 
 HOSTILE = "<img src=x onerror=document.title='taken'>/t"
@@ -158,9 +158,9 @@ async def test_it_asks_for_the_token_and_takes_it(cloud: Served, wire: Wire, pag
     assert await page.shows(NAME.format(1)) == "press/temperature"
 
 
-@pytest.mark.parametrize("path", ["index.html", *sorted(path.name for path in WEB.glob("*.js"))])
+@pytest.mark.parametrize("path", ["index.html", *sorted(path.name for path in PAGES.glob("*.js"))])
 def test_no_file_of_the_page_holds_what_the_policy_forbids(path: str) -> None:
-    text = (WEB / path).read_text("utf-8")
+    text = (PAGES / path).read_text("utf-8")
     found = [
         word for word in ("innerHTML", "insertAdjacentHTML", "style=", "onclick=", "eval(", "<style") if word in text
     ]

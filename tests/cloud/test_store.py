@@ -8,12 +8,35 @@ from pathlib import Path
 
 import pytest
 
-from cloud.store import Applied, Arrived, Store, Totals
-from cloud.store.answers import AlertView, DropView, FrameCounts, GatewayView, SeriesView
+from cloud.store import (
+    MAX_CONTENTS,
+    MAX_MODELS,
+    MAX_RAISED,
+    MAX_REPORTS,
+    MAX_VERSIONS,
+    Applied,
+    Arrived,
+    Learnt,
+    News,
+    Published,
+    Store,
+    Totals,
+)
+from cloud.store.answers import (
+    AlertView,
+    DropView,
+    FrameCounts,
+    GatewayView,
+    ModelView,
+    ReportView,
+    RunView,
+    SeriesView,
+    VersionView,
+)
 from cloud.store.sqlite import SqliteStore
 from protocol.errors import StoreUnavailable
-from protocol.messages import Alert, Cover, DefinitionsBody, LaneHead, Loss, Mark, SeriesDefinition
-from tests.cloud.wire import Clock, S, Wire
+from protocol.messages import Alert, Cover, DefinitionsBody, LaneHead, Loss, Mark, Moments, SeriesDefinition
+from tests.cloud.wire import DIGEST, Clock, S, Wire
 
 STORES: dict[str, Callable[[Path, Clock], Store]] = {
     "sqlite": lambda path, clock: SqliteStore(path / "test.db", clock, max_pending=16 << 20),
@@ -76,6 +99,7 @@ async def test_the_answer_says_what_a_batch_came_to(store: Store, wire: Wire) ->
         readings=10,
         bytes=300,
         new_series=0,
+        news=News(),
         committed=1_000 * S,
     )
     assert [part.series.tolist() for part in applied.stored] == [[1, 2], [1]]
@@ -142,6 +166,7 @@ async def test_definitions_and_clock_domains_stand_apart(store: Store, wire: Wir
         pytest.param("negative", "series", id="a negative number"),
         pytest.param("definition", "definition", id="a window definition that was never given"),
         pytest.param("alert", "series", id="an alert about nothing known"),
+        pytest.param("missing", "series", id="an alert that lacks what nobody knows"),
         pytest.param("redefined", "redefined", id="a number that meant something else"),
         pytest.param("huge", "redefined", id="a number out of bounds"),
         pytest.param("overflow", "store", id="an integer the database cannot hold"),
@@ -156,6 +181,7 @@ async def test_what_cannot_be_kept_is_quarantined_receipted_and_counted(
         "negative": lambda: wire.windows((-1, 0, 0, 1)),
         "definition": lambda: wire.windows((0, 0, 0, 1), definition=1),
         "alert": lambda: wire.alerts(Alert([9], 0, 0, 0, 1.0, "r")),
+        "missing": lambda: wire.alerts(Alert([0], 0, 0, 0, 1.0, "r", missing=[9])),
         "redefined": lambda: wire.definitions(("a/t", "c/t")),
         "huge": lambda: wire.definitions(["x"] * 3)._replace(holds=_huge()),
         "overflow": lambda: wire.alerts(Alert([0], 1 << 63, 0, 0, 1.0, "r")),
@@ -284,15 +310,153 @@ async def test_a_store_that_lost_the_definitions_asks_for_a_new_epoch(store: Sto
 
 async def test_alerts_are_kept_once_and_shown_newest_first(store: Store, wire: Wire, clock: Clock) -> None:
     await begin(store, wire)
-    alerts = [Alert([0, 1], 10, 0, 100, 2.5, "limit", 3), Alert([1], 20, 0, 200, 1.0, "limit")]
-    await store.apply(wire.batch(wire.alerts(*alerts)))
-    await store.apply(wire.batch(wire.alerts(alerts[0])))
+    alerts = [Alert([0, 1], 10, 0, 100, 2.5, "limit", 3, 2.0, [0.75, 0.25], [1]), Alert([1], 20, 0, 200, 1.0, "limit")]
+    first = await store.apply(wire.batch(wire.alerts(*alerts)))
+    again = await store.apply(wire.batch(wire.alerts(alerts[0])))
     page = await store.alerts(None, 1 << 62, 10)
     assert [alert.start for alert in page.alerts] == [20, 10]
-    assert page.alerts[1] == AlertView("barn", [1, 2], ["a/t", "b/t"], 10, 0, 100, 2.5, "limit", 3, "", clock.now)
+    view = AlertView("barn", [1, 2], ["a/t", "b/t"], 10, 0, 100, 2.5, "limit", 3, "", clock.now)
+    view.threshold, view.contributions, view.missing = 2.0, [0.75, 0.25], ["b/t"]
+    assert page.alerts[1] == view
+    assert first.news == News(alerts=2, raised=page.alerts[::-1])
+    assert again.news == News()
+    assert [gateway.alerts for gateway in await store.gateways()] == [2]
     assert (await store.alerts(None, 1 << 62, 1)).next == 200
     assert [alert.start for alert in (await store.alerts("barn", 200, 10)).alerts] == [10]
     assert (await store.alerts("other", 1 << 62, 10)).alerts == []
+
+
+async def test_of_a_flood_of_alerts_the_newest_are_shown_as_they_come_and_all_are_kept(
+    store: Store, wire: Wire
+) -> None:
+    await begin(store, wire)
+    flood = [Alert([0], start, 0, start, 1.0, "r") for start in range(MAX_RAISED + 5)]
+    applied = await store.apply(wire.batch(wire.alerts(*flood[:50]), wire.alerts(*flood[50:])))
+    assert applied.news.alerts == len(flood)
+    assert [alert.start for alert in applied.news.raised] == list(range(5, len(flood)))
+    assert len((await store.alerts(None, 1 << 62, 1000)).alerts) == len(flood)
+
+
+def learnt_by(*counts: int) -> list[Moments]:
+    """One entry for each count: of the feature `t0`, `t1` ..."""
+    return [Moments([f"t{number}"], count, [float(count)], [1.0]) for number, count in enumerate(counts)]
+
+
+async def test_the_newest_statistics_of_a_gateway_are_kept_by_its_stamp_whatever_the_epoch(
+    store: Store, wire: Wire, clock: Clock
+) -> None:
+    await begin(store, wire)
+    applied = [await store.apply(wire.batch(wire.statistics("t2", 100, 5, alerts=2, shadow=3)))]
+    later = Wire(epoch=8)
+    await store.hello(later.hello(), 0)
+    clock.now = 2_000 * S
+    applied += [
+        await store.apply(later.batch(later.statistics("t2", *stamped, shadow=7, alerts=4, version=1)))
+        for stamped in ((99, 1, 1), (100, 5), (200, 20, 10))
+    ]
+    assert [one.news for one in applied] == [
+        News(shadow=3, learnt={"t2": 5}),
+        News(),
+        News(shadow=4, running={"t2": 1}, learnt={"t2": 5}),
+        News(learnt={"t2": 30}),
+    ]
+    assert await store.learnt("t2") == [Learnt("barn", learnt_by(20, 10))]
+    assert await store.learnt("other") == []
+    assert await store.models() == [ModelView("t2", 0, "", 0, 0, 0, [], [RunView("barn", 1, 4, 7, 30, 200, 2_000 * S)])]
+    (view,) = await store.gateways()
+    assert (view.models, view.shadow) == ({"t2": 1}, 7)
+
+
+async def test_statistics_are_kept_apart_by_gateway_and_model(store: Store) -> None:
+    for name in ("shed", "barn"):
+        wire = await begin(store, Wire(name))
+        await store.apply(wire.batch(wire.statistics("t2", 1, 5), wire.statistics("rms", 1, len(name))))
+    assert [one.gateway for one in await store.learnt("t2")] == ["barn", "shed"]
+    assert [(view.name, [run.gateway for run in view.gateways]) for view in await store.models()] == [
+        ("rms", ["barn", "shed"]),
+        ("t2", ["barn", "shed"]),
+    ]
+
+
+async def test_a_gateways_models_are_bounded_and_one_more_is_quarantined(store: Store, wire: Wire) -> None:
+    await begin(store, wire)
+    names = [f"m{number}" for number in range(MAX_MODELS)]
+    await store.apply(wire.batch(*(wire.statistics(name, 1, 5) for name in names)))
+    more = [wire.statistics("more", 1, 5), wire.report("more", 1), wire.statistics(names[0], 2, 6)]
+    applied = await store.apply(wire.batch(*more))
+    assert (applied.quarantined, applied.news.learnt) == ({"models": 2}, {"m0": 6})
+    assert [view.name for view in await store.models()] == sorted(names)
+
+
+async def test_what_became_of_versions_is_kept_once_newest_by_stamp(store: Store, wire: Wire, clock: Clock) -> None:
+    await begin(store, wire)
+    applied = [
+        await store.apply(wire.batch(frame))
+        for frame in (
+            wire.report("t2", 1, stamp=10),
+            wire.report("t2", 2, "refused", "expired", stamp=30),
+            wire.report("t2", 2, stamp=20),  # later by arrival, earlier by stamp
+            wire.report("t2", 1, stamp=10),  # again, under another sequence
+        )
+    ]
+    reports = [
+        ReportView("barn", "t2", 2, "applied", "", DIGEST, 20, clock.now),
+        ReportView("barn", "t2", 2, "refused", "expired", DIGEST, 30, clock.now),
+        ReportView("barn", "t2", 1, "applied", "", DIGEST, 10, clock.now),
+    ]
+    assert [one.news.running for one in applied] == [{"t2": 1}, {}, {"t2": 2}, {}]
+    assert [one.news.reports for one in applied] == [[reports[2]], [reports[1]], [reports[0]], []]
+    assert await store.reports(None, 10) == reports
+    assert await store.reports("other", 10) == []
+    (model,) = await store.models()
+    assert model.gateways == [RunView("barn", 2, 0, 0, 0, 0, 0, reports[1], reports[1])]
+
+
+async def test_reports_are_bounded_for_each_model_of_a_gateway(store: Store, wire: Wire) -> None:
+    await begin(store, wire)
+    await store.apply(wire.batch(wire.report("rms", 1)))
+    many = [wire.report("t2", version, "refused", "older", stamp=version) for version in range(1, MAX_REPORTS + 6)]
+    await store.apply(wire.batch(*many))
+    kept = [(report.model, report.version) for report in await store.reports(None, 1000)]
+    assert kept == [*(("t2", version) for version in range(MAX_REPORTS + 5, 5, -1)), ("rms", 1)]
+
+
+def version_of(name: str, version: int, digest: str = "") -> Published:
+    return Published(name, version, digest or f"{version:064x}", "baseline/1", 4, version * S, 0, 60, b"sealed")
+
+
+async def test_versions_only_grow(store: Store) -> None:
+    assert await store.publish(version_of("t2", 3), b"once")
+    for version in (3, 2):
+        assert not await store.publish(version_of("t2", version), b"more")
+    assert await store.publish(version_of("rms", 1), b"else")
+    assert await store.publish(version_of("t2", 4, version_of("t2", 3).digest), b"once")
+    assert await store.published() == [version_of("rms", 1), version_of("t2", 4, version_of("t2", 3).digest)]
+    assert await store.content(version_of("t2", 3).digest) == b"once"
+    assert await store.content("f" * 64) is None
+    view = (await store.models())[1]
+    assert view.versions[1] == VersionView(3, version_of("t2", 3).digest, "baseline/1", 4, 3 * S, 0, 60)
+    assert (view.version, view.digest, view.size, view.created, view.gateways) == (
+        4,
+        view.versions[1].digest,
+        4,
+        4 * S,
+        [],
+    )
+
+
+async def test_old_versions_and_their_contents_go_but_what_a_newer_one_needs_stays(store: Store) -> None:
+    digest = "a" * 64
+    await store.publish(version_of("t2", 1, digest), b"first")
+    await store.publish(version_of("rms", 1, digest), b"first")
+    for version in range(2, MAX_CONTENTS + 3):
+        await store.publish(version_of("t2", version), b"%d" % version)
+    assert await store.content(digest) == b"first"  # rms has it
+    assert await store.content(version_of("t2", 2).digest) is None
+    assert await store.content(version_of("t2", 3).digest) == b"3"
+    await store.publish(version_of("t2", MAX_VERSIONS + 9), b"far")
+    ours = next(view for view in await store.models() if view.name == "t2")
+    assert [view.version for view in ours.versions] == [MAX_VERSIONS + 9, *range(MAX_CONTENTS + 2, 9, -1)]
 
 
 async def test_pages_of_windows_join_without_gap_or_repeat(store: Store, wire: Wire) -> None:
@@ -361,10 +525,15 @@ async def test_what_was_committed_is_there_after_reopening(tmp_path: Path, clock
         store = make(tmp_path, clock)
         await store.open()
         await begin(store, wire)
-        await store.apply(wire.batch(wire.windows((0, 0, 0, 5))))
+        await store.apply(wire.batch(wire.windows((0, 0, 0, 5)), wire.statistics("t2", 1, 5), wire.report("t2", 1)))
+        await store.publish(version_of("t2", 1), b"content")
+        models = await store.models()
         await store.close()
         again = make(tmp_path, clock)
         await again.open()
+        assert await again.models() == models
+        assert await again.published() == [version_of("t2", 1)]
+        assert await again.content(version_of("t2", 1).digest) == b"content"
         greeted = await again.hello(wire.hello(), 0)
         assert greeted.marks["telemetry"] == Mark(1, [], wire.chain["telemetry"])
         assert await counts(again) == [(0, 0, 5)]

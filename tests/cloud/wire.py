@@ -26,8 +26,11 @@ from protocol.messages import (
     LaneHead,
     Loss,
     LossesBody,
+    Moments,
     Receipt,
+    ReportBody,
     SeriesDefinition,
+    StatisticsBody,
     Welcome,
     WindowDefinition,
     WindowRows,
@@ -35,6 +38,7 @@ from protocol.messages import (
 )
 
 S = 10**9
+DIGEST = "d" * 64
 
 
 class Clock:
@@ -89,6 +93,16 @@ class Wire:
 
     def losses(self, *losses: Loss, **counts: int) -> Arrived:
         return self.arrived("results", LossesBody(Cover(), list(losses), counts))
+
+    def statistics(self, model: str, stamp: int, *counts: int, **said: int) -> Arrived:
+        """Statistics of one entry for each count, of the feature `t0`, `t1` ..."""
+        entries = [Moments([f"t{number}"], count, [float(count)], [1.0]) for number, count in enumerate(counts)]
+        return self.arrived("results", StatisticsBody(Cover(), model, stamp, entries, **said))
+
+    def report(
+        self, model: str, version: int, outcome: str = "applied", reason: str = "", *, stamp: int = 1
+    ) -> Arrived:
+        return self.arrived("results", ReportBody(Cover(), model, version, outcome, reason, DIGEST, stamp))
 
     def nonsense(self, cause: str = "body") -> Arrived:
         return self.arrived("telemetry", Undecodable(cause, "not for us", b"\xff" * 8))

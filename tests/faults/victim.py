@@ -2,7 +2,9 @@
 
 A point is named by what it touches and how: `journal.sync`, `checkpoints.rename`, `spool.telemetry.create`.
 The process dies just before the step, just after it, or (a write) when half of it is on the disk. `--within S` kills it
-at a random moment instead; `--list` prints, when it ends in order, how often each point was passed.
+at a random moment instead; with `--hang` the step never ends, as on a disk that has gone; `--list` prints, when it ends
+in order, how often each point was passed. With `--armed VERSION` points count from when a model of that version scores,
+durable or not.
 
 `--nursery` makes victims of one interpreter, by fork: importing costs each as much as all that it lives through.
 
@@ -25,10 +27,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from threading import Lock, Timer
+from threading import Event, Lock, Timer
 from typing import NoReturn
 
-from gateway import pipeline
+from gateway import bus, pipeline
 from gateway.config import parse
 from gateway.segment import OsFiles
 from protocol.messages import LANES
@@ -37,6 +39,11 @@ from protocol.messages import LANES
 def kill_self() -> None:
     """End at once, as by kill -9."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang() -> None:
+    """Stay in the step for ever."""
+    Event().wait()
 
 
 def point_name(data: Path, path: Path, operation: str) -> str:
@@ -59,6 +66,7 @@ class KillingFiles(OsFiles):
     when: str = "before"
     archive: Path | None = None
     die: Callable[[], None] = kill_self
+    armed: Callable[[], bool] = lambda: True
     passed: Counter[str] = field(default_factory=Counter)
     _paths: dict[int, Path] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
@@ -67,8 +75,8 @@ class KillingFiles(OsFiles):
     def _step(self, path: Path, operation: str, half: Callable[[], None] | None = None) -> Iterator[None]:
         name = point_name(self.data, path, operation)
         with self._lock:
-            self.passed[name] += 1
-            here = name == self.point and self.passed[name] == self.hit
+            self.passed[name] += self.armed()
+            here = name == self.point and self.passed[name] == self.hit and self.armed()
         if here and self.when == "half" and half is not None:
             half()
         if here and self.when != "after":
@@ -147,6 +155,8 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--within", type=float, help="seconds after it runs, at a random moment")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--archive", type=Path)
+    parser.add_argument("--armed", type=int, default=0)
+    parser.add_argument("--hang", action="store_true")
     parser.add_argument("--list", action="store_true")
     return parser.parse_args(arguments)
 
@@ -155,12 +165,16 @@ def main(arguments: list[str]) -> None:
     """Run a gateway until it is killed, by itself or others, or told to end."""
     options = _arguments(arguments)
     config = parse(options.config.read_text(), str(options.config))
-    files = KillingFiles(Path(config.data), options.point, options.hit, options.when, options.archive)
+    die = hang if options.hang else kill_self
+    files = KillingFiles(Path(config.data), options.point, options.hit, options.when, options.archive, die)
     if options.within is not None:
         timer = Timer(Random(options.seed).uniform(0, options.within), kill_self)
         timer.daemon = True
         timer.start()
-    asyncio.run(pipeline.run(config, files=files))
+    running: list[pipeline.Pipeline] = []
+    if options.armed:
+        files.armed = lambda: any(options.armed in bus.versions(gateway.at).values() for gateway in running)
+    asyncio.run(pipeline.run(config, files=files, on_ready=running.append))
     if options.list:
         _say(json.dumps(dict(sorted(files.passed.items()))))
 

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.config import Clean, GatewayConfig, Window, digest, parse, parse_pipeline, pipeline_text
+from gateway.config import (
+    MAX_CHUNK,
+    MAX_MODEL,
+    Clean,
+    GatewayConfig,
+    Window,
+    digest,
+    parse,
+    parse_pipeline,
+    pipeline_text,
+)
+from gateway.journal import decode_record, encode_record
+from gateway.records import ModelRecord
+from protocol import frame, manifest
 from protocol.errors import ConfigurationRefused
 
 SHORTEST = """
@@ -45,7 +58,8 @@ def test_durations_and_sizes_are_text_with_units() -> None:
         ),
         pytest.param(
             HEAD + '[[source]]\ntopic = "a/{device}/{measurement}"\nformat = "jsn"',
-            "g.toml: source[0].format = 'jsn': expected one of 'json', 'number', 'msgpack'",
+            "g.toml: source[0].format = 'jsn': expected one of 'json', 'number', 'msgpack', 'zigbee2mqtt', 'tasmota', "
+            "'shelly'",
             id="unknown choice",
         ),
         pytest.param(
@@ -94,6 +108,11 @@ def test_durations_and_sizes_are_text_with_units() -> None:
             id="a value inside a value",
         ),
         pytest.param(
+            HEAD + '[[source]]\ntopic = "{device}/{measurement}"\nvalue = \'a"b\'',
+            "g.toml: source[0].value = 'a\"b': expected a path without quotes, backslashes and control characters",
+            id="a path that no payload can be searched for",
+        ),
+        pytest.param(
             HEAD + '[[source]]\ntopic = "{device}/{measurement}"\nvalue = "time"',
             "g.toml: source[0].time = 'time': expected another path than a value's",
             id="time is a value",
@@ -108,6 +127,31 @@ def test_durations_and_sizes_are_text_with_units() -> None:
             "g.toml: http.listen = '0.0.0.0:9273': expected host:port on loopback, such as \"127.0.0.1:9273\"",
             id="a face beyond loopback",
         ),
+        pytest.param(
+            SHORTEST + '[models]\npublic_key = "c0ffee"',
+            "g.toml: models.public_key = 'c0ffee': expected 64 hex digits, as `cloud run` prints them",
+            id="half a key",
+        ),
+        pytest.param(
+            SHORTEST + '[models]\nchunk = "257KiB"',
+            "g.toml: models.chunk = '263168B': expected 1KiB to 256KiB",
+            id="parts too large",
+        ),
+        pytest.param(
+            SHORTEST + '[models]\nchunk = "1kB"',
+            "g.toml: models.chunk = '1000B': expected 1KiB to 256KiB",
+            id="parts too small",
+        ),
+        pytest.param(
+            SHORTEST + '[models]\nmax_bytes = "8MiB"',
+            "g.toml: models.max_bytes = '8388608B': expected 1B to 7MiB: a model is one journal record",
+            id="a model that no record holds",
+        ),
+        pytest.param(
+            SHORTEST + '[bus]\nurl = "tcp://x"',
+            "g.toml: bus.url = 'tcp://x': expected mqtt://host:port or mqtts://host:port",
+            id="scheme of the bus",
+        ),
         pytest.param("name = ", "g.toml: (syntax) = ", id="not TOML"),
     ],
 )
@@ -115,6 +159,15 @@ def test_what_is_wrong_is_refused_with_key_value_and_expectation(text: str, mess
     with pytest.raises(ConfigurationRefused) as refused:
         parse(text, "g.toml")
     assert str(refused.value).startswith(message)
+
+
+def test_the_largest_parts_and_models_are_those_that_protocol_and_journal_take() -> None:
+    assert MAX_CHUNK == manifest.MAX_CHUNK
+    content = bytes(MAX_MODEL)
+    kind, body = encode_record(ModelRecord(1, bytes(manifest.MAX_MANIFEST), content))
+    record = decode_record(kind, frame.decode(frame.encode(kind, body)).body)
+    assert isinstance(record, ModelRecord)
+    assert record.content == content
 
 
 def test_the_pipeline_part_reads_back_as_written() -> None:

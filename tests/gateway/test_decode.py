@@ -77,6 +77,15 @@ def test_a_template_names_the_series_of_topics_it_matches(topic: str, heard: str
         (Source(topic="s/{device}", values={"t": "a", "u": "b"}), "s/x", ["x/t", "x/u"]),
         (Source(topic="s/{device}/{measurement}", values={"t": "a"}), "s/x/env", ["x/env.t"]),
         (Source(topic="s/{device}", values={"": "a"}), "s/x", [""]),
+        (Source(topic="{device}/x/{device}/{measurement}"), "hall/x/lamp/t", ["hall.lamp/t"]),
+        (Source(topic="{device}/{device}/{measurement}"), "hall//t", [""]),
+        (Source(topic="{device}/{measurement}/{measurement}"), "hall/air/t", ["hall/air.t"]),
+        (Source(topic="s/{device}/#", format="shelly"), "s/d/relay/0/power", ["d/relay.0.power"]),
+        (Source(topic="s/{device}/#", format="shelly"), "s/d", ["d/"]),
+        (Source(topic="s/{device}/#", format="shelly"), "s/d/announce", []),
+        (Source(topic="s/{device}/#", format="shelly"), "s//x", [""]),
+        (Source(topic="s/{device}/#", format="shelly"), f"s/d/{'x' * 300}", [""]),
+        (Source(topic="#", format="shelly", device="d"), "$SYS/x", None),
     ],
 )
 def test_fixed_names_and_several_values_name_series(source: Source, heard: str, names: list[str] | None) -> None:

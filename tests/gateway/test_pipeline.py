@@ -6,7 +6,7 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ import pytest
 
 from gateway import outward, pipeline, recovery
 from gateway.clock import Clock
-from gateway.config import Broker, Duration, GatewayConfig, Journal, Size, Source, Time, Window
+from gateway.config import Broker, Duration, GatewayConfig, Http, Journal, Size, Source, Time, Window
 from gateway.derive import Derive
 from gateway.journal import Checkpoints
 from gateway.pipeline import Pipeline
@@ -29,6 +29,7 @@ from protocol.columns import decode_windows
 from protocol.errors import JournalUnusable
 from protocol.messages import Loss, LossesBody
 from tests.fake_broker import FakeBroker, Peer, publish
+from tests.journeys.processes import get
 from tests.waiting import DEADLINE_S, until
 
 MS = 10**6
@@ -325,6 +326,25 @@ async def test_frames_that_are_gone_are_declared_once_an_epoch(tmp_path: Path) -
     assert all(body.counts["messages"] == 0 for body in declared(gateway))
     gateway.stop()
     await gateway.finish()
+
+
+async def test_a_gateway_whose_bus_cannot_be_reached_works_on(
+    tmp_path: Path, fake_broker: FakeBroker, free_port: Callable[[], int]
+) -> None:
+    here = f"127.0.0.1:{free_port()}"
+    config = configuration(tmp_path, fake_broker.url)
+    nowhere = msgspec.structs.replace(config, bus=Broker("mqtt://127.0.0.1:1"), http=Http(here))
+    async with running(nowhere) as gateway:
+        peer = await fake_broker.accept()
+        await peer.greet()
+        peer.send(publish(1, packet_id=1))
+        assert await acknowledged(peer, 1) == {1}
+        assert gateway.bus is not None
+        assert not gateway.bus.connected
+        assert gateway.vitals().lacking == []
+        assert await get(f"http://{here}/readyz") == b"ready\n"
+        await until(lambda: gateway.at.derive.pending == 0, "all windows are closed")
+    assert stated(tmp_path) == 1
 
 
 async def test_a_timer_that_fails_ends_the_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

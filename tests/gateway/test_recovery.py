@@ -6,16 +6,18 @@ import shutil
 from itertools import count
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from gateway import recovery
-from gateway.config import Duration, GatewayConfig, PipelineConfig, Source, Window, pipeline_text
+from gateway.config import Duration, GatewayConfig, PipelineConfig, Size, Source, Window, pipeline_text
 from gateway.derive import Derive
 from gateway.journal import Checkpoints, Journal
 from gateway.records import (
     Closed,
     ConfigurationRecord,
+    ModelRecord,
     Readings,
     ReadingsRecord,
     Recent,
@@ -29,6 +31,8 @@ from gateway.segment import OsFiles, layout
 from gateway.spool import Spool
 from protocol import frame
 from protocol.columns import decode_windows, encode_state
+from protocol.identity import Signer
+from protocol.manifest import Manifest, digest_of, read_sealed, seal
 from protocol.messages import JOURNAL_LANE
 
 S = 10**9
@@ -228,6 +232,70 @@ def test_a_record_names_what_is_missing_before_it(known: int, stored: ReadingsRe
     assert isinstance(completed, ReadingsRecord)
     assert completed.names == names
     assert completed.readings is stored.readings
+
+
+def model(version: int, name: str = "pumps") -> ModelRecord:
+    content = bytes([version])
+    said = Manifest(name, version, len(content), digest_of(content), "baseline/1", 0)
+    return ModelRecord(version * S, seal(said, Signer.from_seed(bytes(32))), content)
+
+
+def known(at: recovery.Replayed) -> dict[str, int]:
+    return {name: read_sealed(sealed).version for name, sealed in at.manifests.items()}
+
+
+def live(config: GatewayConfig, records: list[Record], *, checkpoint: bool = False) -> None:
+    """Let a gateway record and apply these, with a file of the journal to each; `checkpoint` before it ends."""
+    config = msgspec.structs.replace(config, journal=msgspec.structs.replace(config.journal, segment_bytes=Size(1)))
+    opened = recovery.recover(config, OsFiles(), 0, lambda: 7)
+    for one in records:
+        recovery.apply(opened.at, opened.journal.append(one), one, 0)
+    opened.journal.commit()
+    if checkpoint:
+        opened.checkpoints.save(opened.at.position, recovery.checkpoint_state(opened.at))
+    opened.journal.close()
+    opened.spool.close()
+
+
+def start(config: GatewayConfig) -> recovery.Replayed:
+    opened = recovery.recover(config, OsFiles(), 0, lambda: 7)
+    opened.journal.close()
+    opened.spool.close()
+    return opened.at
+
+
+@pytest.mark.parametrize("checkpoint", [False, True], ids=["from the journal", "from a checkpoint"])
+def test_the_model_that_scored_scores_again(checkpoint: bool, tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    live(config, [model(1), model(2), model(7, "fans")], checkpoint=checkpoint)
+    at = start(config)
+    assert at.derive.models == {"pumps": model(2), "fans": model(7, "fans")}
+    assert known(at) == {"pumps": 2, "fans": 7}
+
+
+def test_the_highest_version_outlives_the_record_that_brought_it_and_all_checkpoints(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    live(config, [model(4), TickRecord(5 * S), TickRecord(6 * S)])
+    files = sorted((tmp_path / "journal").glob("*.seg"))
+    files[0].unlink()
+    at = start(config)
+    assert (at.derive.models, known(at)) == ({}, {"pumps": 4})
+    live(config, [TickRecord(7 * S)], checkpoint=True)
+    shutil.rmtree(tmp_path / "journal")
+    assert known(start(config)) == {"pumps": 4}, "the checkpoint says so too"
+
+
+def test_a_version_whose_record_is_damaged_is_known_from_what_came_later(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    live(config, [model(1)], checkpoint=True)
+    live(config, [model(2), TickRecord(5 * S)])
+    damaged = sorted((tmp_path / "journal").glob("*.seg"))[1]
+    data = bytearray(damaged.read_bytes())
+    data[-1] ^= 1
+    damaged.write_bytes(data)
+    at = start(config)
+    assert at.derive.models == {"pumps": model(1)}
+    assert known(at) == {"pumps": 2}
 
 
 def memory(*packet_ids: int) -> Recent:

@@ -32,6 +32,8 @@ WELL = Vitals(
     spool_frames=dict.fromkeys(LANES, 0) | {"telemetry": 6},
     spool_bytes=dict.fromkeys(LANES, 0) | {"telemetry": 600},
     lacking=[],
+    models={"pumps": 4, "fans": 1},
+    models_refused={"older": 2, "signature": 1},
 )
 
 
@@ -79,6 +81,10 @@ async def test_metrics_say_every_count_by_its_fixed_name(face: Face) -> None:
         "fieldgate_readings_windowed_total": 7,
         "fieldgate_readings_pending": 3,
         "fieldgate_windows_closed_total": 2,
+        'fieldgate_model_version{model="pumps"}': 4,
+        'fieldgate_model_version{model="fans"}': 1,
+        'fieldgate_models_refused_total{reason="older"}': 2,
+        'fieldgate_models_refused_total{reason="signature"}': 1,
         "fieldgate_frames_sent_total": 40,
         "fieldgate_frames_receipted_total": 39,
         "fieldgate_cloud_connected": 1,

@@ -25,10 +25,19 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from cloud.room import Room
-from cloud.store import Applied, Batch, Greeted, Totals
-from cloud.store.answers import AlertsPage, GatewayView, LaneView, QuarantinedView, SeriesView, WindowsPage
+from cloud.store import Applied, Batch, Greeted, Learnt, Published, Totals
+from cloud.store.answers import (
+    AlertsPage,
+    GatewayView,
+    LaneView,
+    ModelView,
+    QuarantinedView,
+    ReportView,
+    SeriesView,
+    WindowsPage,
+)
 from cloud.store.sqlite.read import Reader
-from cloud.store.sqlite.schema import PRAGMAS, TABLES, VERSION
+from cloud.store.sqlite.schema import MIGRATIONS, PRAGMAS, TABLES, VERSION
 from cloud.store.sqlite.write import Writer
 from protocol.errors import StoreUnavailable
 from protocol.messages import Hello
@@ -129,6 +138,30 @@ class SqliteStore:
         """Give what was quarantined, newest first."""
         return await self._read(lambda reader: reader.quarantine(limit))
 
+    async def models(self) -> list[ModelView]:
+        """Give all models by name."""
+        return await self._read(lambda reader: reader.models.models())
+
+    async def reports(self, gateway: str | None, limit: int) -> list[ReportView]:
+        """Give what became of model versions, newest first."""
+        return await self._read(lambda reader: reader.models.reports(gateway, limit))
+
+    async def learnt(self, model: str) -> list[Learnt]:
+        """Give the newest statistics of each gateway for a model, by gateway."""
+        return await self._read(lambda reader: reader.models.learnt(model))
+
+    async def publish(self, version: Published, content: bytes) -> bool:
+        """Keep a version and its content; False if it is not above the newest of its model."""
+        return await self._write(lambda writer: writer.models.publish(version, content), len(content))
+
+    async def published(self) -> list[Published]:
+        """Give the newest version of each model, by name."""
+        return await self._read(lambda reader: reader.models.published())
+
+    async def content(self, digest: str) -> bytes | None:
+        """Give a content that is kept; None if it is not."""
+        return await self._read(lambda reader: reader.models.content(digest))
+
     async def totals(self) -> Totals:
         """Count what is stored."""
         return await self._read(lambda reader: reader.totals())
@@ -218,8 +251,9 @@ class SqliteStore:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
             raise StoreUnavailable(f"{self.path} has format {version}, this version reads up to {VERSION}")
-        if version == 0:
-            connection.executescript(f"BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+        changes = TABLES if version == 0 else "".join(MIGRATIONS[number] for number in range(version, VERSION))
+        if changes:
+            connection.executescript(f"BEGIN IMMEDIATE; {changes} PRAGMA user_version = {VERSION}; COMMIT;")
         self.path.chmod(0o600)
 
     def _commit(self, runs: list[Callable[[Writer], Any]]) -> list[Any]:

@@ -75,6 +75,15 @@ class Numbers:
             self._gateways[name] = row[0]
         return self._gateways[name]
 
+    def name_of(self, gateway: int) -> str:
+        """Give a gateway's name."""
+        return str(self._connection.execute("SELECT name FROM gateways WHERE id = ?", (gateway,)).fetchone()[0])
+
+    def names(self, series: list[int]) -> list[str]:
+        """Give the names of series, by the store's numbers."""
+        sql = "SELECT name FROM series WHERE id = ?"
+        return [str(self._connection.execute(sql, (number,)).fetchone()[0]) for number in series]
+
     def epoch(self, gateway: int, epoch: int) -> Epoch:
         """Give what is known of an epoch's numbers."""
         key = (gateway, epoch)

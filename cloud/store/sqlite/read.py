@@ -21,6 +21,7 @@ from cloud.store.answers import (
     WindowsPage,
     WindowView,
 )
+from cloud.store.sqlite.models import Models
 from protocol.messages import LANES
 
 EPOCHS = 4
@@ -29,10 +30,12 @@ DROPS = 100
 """The ledger shows this many losses of a lane, newest first; `dropped_frames` counts all."""
 
 DECODE = msgspec.msgpack.Decoder(Lane).decode
+SERIES = msgspec.json.Decoder(list[int]).decode
+CONTRIBUTIONS = msgspec.json.Decoder(list[float | None]).decode
 
 GATEWAYS = """
 SELECT name, last_seen, gateways.epoch, version, (SELECT count(*) FROM series WHERE gateway = gateways.id), windows,
-    max(recorded, windowed), gateways.bytes, counts, total(received), total(duplicate), total(quarantined)
+    max(recorded, windowed), gateways.bytes, counts, alerts, total(received), total(duplicate), total(quarantined)
 FROM gateways LEFT JOIN lanes ON lanes.gateway = gateways.id GROUP BY gateways.id ORDER BY name LIMIT ?
 """
 
@@ -57,7 +60,8 @@ ORDER BY gateways.name, epochs.began DESC, lane LIMIT ?3
 """
 
 ALERTS = """
-SELECT gateways.name, series, start, revision, stamp, score, rule, alerts.version, domains.name, stored FROM alerts
+SELECT gateways.name, series, missing, contributions, start, revision, stamp, score, rule, alerts.version,
+    domains.name, stored, threshold FROM alerts
 JOIN gateways ON gateways.id = alerts.gateway JOIN domains ON domains.id = alerts.domain
 WHERE stamp < ?1 AND (?2 IS NULL OR gateways.name = ?2) ORDER BY stamp DESC LIMIT ?3
 """
@@ -69,19 +73,32 @@ class Reader:
     """Reads on one connection."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
+        self.models = Models(connection)
         self._connection = connection
 
     def gateways(self) -> list[GatewayView]:
         """Give all gateways by name."""
         views = []
-        for name, seen, epoch, version, series, windows, readings, size, counts, *frames in self._connection.execute(
-            GATEWAYS, (MAX_ROWS,)
-        ):
+        for (
+            name,
+            seen,
+            epoch,
+            version,
+            series,
+            windows,
+            readings,
+            size,
+            counts,
+            alerts,
+            *frames,
+        ) in self._connection.execute(GATEWAYS, (MAX_ROWS,)).fetchall():
             numbers = FrameCounts(*map(int, frames))
             view = GatewayView(
                 name, False, seen, None, f"{epoch:016x}", version, series, windows, readings, size, numbers
             )
             view.counts = msgspec.json.decode(counts, type=dict[str, int])
+            view.models, view.shadow = self._running(name)
+            view.alerts = alerts
             views.append(view)
         return views
 
@@ -116,9 +133,13 @@ class Reader:
         """Give alerts raised before a time, newest first."""
         rows = self._connection.execute(ALERTS, (before, gateway, limit)).fetchall()
         views = []
-        for name, text, *rest in rows:
-            series = msgspec.json.decode(text, type=list[int])
-            views.append(AlertView(name, series, [self._name(number) for number in series], *rest))
+        for name, series_text, missing_text, contributions_text, *rest in rows:
+            series, missing = SERIES(series_text), SERIES(missing_text)
+            names = [self._name(number) for number in series]
+            view = AlertView(name, series, names, *rest)
+            view.contributions = CONTRIBUTIONS(contributions_text)
+            view.missing = [self._name(number) for number in missing]
+            views.append(view)
         return AlertsPage(views, views[-1].stamp if len(views) == limit else None)
 
     def ledger(self, gateway: str | None) -> list[LaneView]:
@@ -142,6 +163,15 @@ class Reader:
         gateways, windows = self._connection.execute("SELECT count(*), total(windows) FROM gateways").fetchone()
         (series,) = self._connection.execute("SELECT count(*) FROM series").fetchone()
         return Totals(gateways, series, int(windows))
+
+    def _running(self, gateway: str) -> tuple[dict[str, int], int]:
+        """Give the versions that run on a gateway, by model, and its alerts in the shadow."""
+        sql = (
+            "SELECT model, version, shadow FROM runs "
+            "WHERE gateway = (SELECT id FROM gateways WHERE name = ?) ORDER BY model"
+        )
+        rows = self._connection.execute(sql, (gateway,)).fetchall()
+        return {model: version for model, version, _ in rows if version}, sum(shadow for *_, shadow in rows)
 
     def _newest(self, series: int) -> int | None:
         newest: int | None = self._connection.execute(NEWEST, (series,)).fetchone()[0]

@@ -6,7 +6,7 @@ they are repeated: a window row holds integers only. Tables whose rows are found
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 
 PRAGMAS = (
     "PRAGMA locking_mode = EXCLUSIVE",  # one process, one connection: see the file's head in __init__
@@ -18,12 +18,35 @@ PRAGMAS = (
     "PRAGMA foreign_keys = OFF",
 )
 
-TABLES = """
+MODELS = """
+CREATE TABLE runs (
+    gateway INTEGER NOT NULL, model TEXT NOT NULL, version INTEGER NOT NULL DEFAULT 0, said INTEGER NOT NULL DEFAULT 0,
+    alerts INTEGER NOT NULL DEFAULT 0, shadow INTEGER NOT NULL DEFAULT 0, windows INTEGER NOT NULL DEFAULT 0,
+    stamp INTEGER NOT NULL DEFAULT 0, stored INTEGER NOT NULL DEFAULT 0, entries BLOB NOT NULL DEFAULT x'90',
+    UNIQUE (gateway, model));
+
+CREATE TABLE reports (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, gateway INTEGER NOT NULL, model TEXT NOT NULL, version INTEGER NOT NULL,
+    outcome TEXT NOT NULL, reason TEXT NOT NULL, digest TEXT NOT NULL, stamp INTEGER NOT NULL, stored INTEGER NOT NULL,
+    UNIQUE (gateway, model, stamp, version, outcome, reason));
+
+CREATE TABLE models (
+    name TEXT, version INTEGER, digest TEXT NOT NULL, schema TEXT NOT NULL, size INTEGER NOT NULL,
+    created INTEGER NOT NULL, expires INTEGER NOT NULL, windows INTEGER NOT NULL, manifest BLOB NOT NULL,
+    PRIMARY KEY (name, version)) WITHOUT ROWID;
+CREATE INDEX models_by_digest ON models (digest);
+
+CREATE TABLE contents (digest TEXT NOT NULL UNIQUE, content BLOB NOT NULL);
+"""
+"""`runs` has a row for each model of a gateway; `said` is the stamp of the newest word about what runs there."""
+
+TABLES = (
+    """
 CREATE TABLE gateways (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL,
     epoch INTEGER NOT NULL, boot TEXT NOT NULL, version TEXT NOT NULL,
     recorded INTEGER NOT NULL DEFAULT 0, windowed INTEGER NOT NULL DEFAULT 0, windows INTEGER NOT NULL DEFAULT 0,
-    bytes INTEGER NOT NULL DEFAULT 0, counts TEXT NOT NULL DEFAULT '{}');
+    bytes INTEGER NOT NULL DEFAULT 0, counts TEXT NOT NULL DEFAULT '{}', alerts INTEGER NOT NULL DEFAULT 0);
 
 CREATE TABLE epochs (
     gateway INTEGER, epoch INTEGER, began INTEGER NOT NULL, fork TEXT NOT NULL DEFAULT '',
@@ -70,13 +93,32 @@ CREATE TABLE windows (
 CREATE TABLE alerts (
     gateway INTEGER NOT NULL, series TEXT NOT NULL, start INTEGER NOT NULL, revision INTEGER NOT NULL,
     rule TEXT NOT NULL, domain INTEGER NOT NULL, stamp INTEGER NOT NULL, score REAL, version INTEGER NOT NULL,
-    stored INTEGER NOT NULL, UNIQUE (gateway, series, start, revision, rule, domain));
+    stored INTEGER NOT NULL, threshold REAL DEFAULT 0, contributions TEXT NOT NULL DEFAULT '[]',
+    missing TEXT NOT NULL DEFAULT '[]', UNIQUE (gateway, series, start, revision, rule, domain));
 CREATE INDEX alerts_by_stamp ON alerts (stamp);
 
 CREATE TABLE quarantine (
     id INTEGER PRIMARY KEY AUTOINCREMENT, gateway INTEGER NOT NULL, epoch INTEGER NOT NULL, lane INTEGER NOT NULL,
     seq INTEGER NOT NULL, cause TEXT NOT NULL, detail TEXT NOT NULL, stored INTEGER NOT NULL, size INTEGER NOT NULL,
     body BLOB NOT NULL);
+"""
+    + MODELS
+)
+
+TO_VERSION_2 = """
+ALTER TABLE gateways ADD COLUMN alerts INTEGER NOT NULL DEFAULT 0;
+UPDATE gateways SET alerts = (SELECT count(*) FROM alerts WHERE gateway = gateways.id);
+ALTER TABLE alerts ADD COLUMN threshold REAL DEFAULT 0;
+ALTER TABLE alerts ADD COLUMN contributions TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE alerts ADD COLUMN missing TEXT NOT NULL DEFAULT '[]';
+"""
+
+MIGRATIONS = {1: TO_VERSION_2 + MODELS}
+"""What makes a version's tables the next version's."""
+
+ALERT = """
+INSERT OR IGNORE INTO alerts (gateway, series, start, revision, rule, domain, stamp, score, version, stored, threshold,
+    contributions, missing) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 WINDOW = """

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from cloud.ledger import Lane, Verdict
-from cloud.store import Applied, Arrived, Batch, Greeted, Stored, Undecodable, Windows
+from cloud.store import MAX_RAISED, Applied, Arrived, Batch, Greeted, Stored, Undecodable, Windows
+from cloud.store.answers import AlertView
+from cloud.store.sqlite.models import Models
 from cloud.store.sqlite.numbers import Contradicted, Epoch, Ids, Numbers
-from cloud.store.sqlite.schema import EXPIRE_ALERTS, EXPIRE_WINDOWS, GATEWAY, HEAD, LANE, VERSION, WINDOW
+from cloud.store.sqlite.outcome import Outcome, Page, joined
+from cloud.store.sqlite.schema import ALERT, EXPIRE_ALERTS, EXPIRE_WINDOWS, GATEWAY, HEAD, LANE, VERSION, WINDOW
 from protocol.columns import encode_windows
-from protocol.messages import LANES, AlertsBody, DefinitionsBody, Hello, LaneHead, LossesBody
+from protocol.messages import (
+    LANES,
+    Alert,
+    AlertsBody,
+    DefinitionsBody,
+    Hello,
+    LaneHead,
+    LossesBody,
+    ReportBody,
+    StatisticsBody,
+)
 
 MAX_QUARANTINE = 1000
 MAX_QUARANTINE_BODY = 16 << 10
@@ -34,32 +45,13 @@ UNSTORABLE = (OverflowError, sqlite3.DataError, sqlite3.IntegrityError)
 DECODE = msgspec.msgpack.Decoder(Lane).decode
 
 
-@dataclass(slots=True)
-class Page:
-    """The ledger of one lane in this transaction, and what this batch adds to its counts."""
+class Told(NamedTuple):
+    """An alert, and its series in the store's own numbers."""
 
-    ledger: Lane
-    received: int = 0
-    duplicate: int = 0
-    quarantined: int = 0
-    dropped: int = 0
-    bytes: int = 0
-    next: int = 1
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a batch comes to while it is being applied."""
-
-    pages: dict[str, Page] = field(default_factory=dict)
-    fork: str = ""
-    stored: list[Stored] = field(default_factory=list)
-    deferred: int = 0
-    quarantined: dict[str, int] = field(default_factory=dict)
-    windows: int = 0
-    readings: int = 0
-    new_series: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
+    alert: Alert
+    series: list[int]
+    missing: list[int]
+    domain: str
 
 
 class Writer:
@@ -67,6 +59,7 @@ class Writer:
 
     def __init__(self, connection: sqlite3.Connection, clock: Callable[[], int]) -> None:
         self._connection = connection
+        self.models = Models(connection)
         self._numbers = Numbers(connection)
         self._clock = clock
 
@@ -99,7 +92,7 @@ class Writer:
         except UNSTORABLE:
             self._connection.execute("ROLLBACK TO batch")
             self.forget()
-            return _joined([self._apply_alone(batch._replace(frames=[frame])) for frame in batch.frames])
+            return joined([self._apply_alone(batch._replace(frames=[frame])) for frame in batch.frames])
 
     def expire(self, before: int, after: int) -> int:
         """Delete what is older, of the next EXPIRE_SERIES series; give the series to go on after, 0 when done."""
@@ -136,7 +129,7 @@ class Writer:
             self._take(epoch, frame, outcome, now)
         self._write_pages(epoch, outcome)
         self._write_gateway(epoch, outcome, now)
-        return _applied(outcome)
+        return outcome.applied()
 
     def _take(self, epoch: Epoch, frame: Arrived, outcome: Outcome, now: int) -> None:
         page = self._page(epoch, frame.lane, outcome)
@@ -166,7 +159,12 @@ class Writer:
             case DefinitionsBody() as body:
                 refused = self._define(epoch, body, outcome)
             case AlertsBody() as body:
-                refused = self._write_alerts(epoch, body, now)
+                refused = self._write_alerts(epoch, body, outcome, now)
+            case StatisticsBody() as body:
+                refused = self.models.learn(epoch.gateway, body, outcome.news, now)
+            case ReportBody() as body:
+                name = self._numbers.name_of(epoch.gateway)
+                refused = self.models.report(epoch.gateway, name, body, outcome.news, now)
             case LossesBody() as body:
                 self._write_losses(epoch, body, outcome, now)
             case Undecodable() as held:
@@ -210,17 +208,47 @@ class Writer:
         self._connection.executemany(WINDOW, values())
         return np.diff(changes, append=self._connection.total_changes) > 0
 
-    def _write_alerts(self, epoch: Epoch, body: AlertsBody, now: int) -> Undecodable | None:
-        values = []
+    def _write_alerts(self, epoch: Epoch, body: AlertsBody, outcome: Outcome, now: int) -> Undecodable | None:
+        told = []
         for alert in body.alerts:
             series = _translate(epoch.series, np.asarray(alert.series, np.int64))
-            if series is None:
+            missing = _translate(epoch.series, np.asarray(alert.missing, np.int64))
+            if series is None or missing is None:
                 return Undecodable("series", "an alert about a series that was never defined", ENCODE(body))
-            key = (epoch.gateway, ENCODE_JSON(series.tolist()).decode(), alert.start, alert.revision, alert.rule)
-            domain = self._numbers.domain(body.domain)
-            values.append((*key, domain, alert.stamp, alert.score, alert.version, now))
-        self._connection.executemany("INSERT OR IGNORE INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+            told.append(Told(alert, series.tolist(), missing.tolist(), body.domain))
+        fresh = [one for one in told if self._write_alert(epoch, one, now)]
+        outcome.news.alerts += len(fresh)
+        shown = [self._alert_view(epoch, one, now) for one in fresh[-MAX_RAISED:]]
+        outcome.news.raised = (outcome.news.raised + shown)[-MAX_RAISED:]
         return None
+
+    def _write_alert(self, epoch: Epoch, told: Told, now: int) -> bool:
+        """Write an alert, and say whether it is new."""
+        alert = told.alert
+        domain = self._numbers.domain(told.domain)
+        key = (epoch.gateway, _text(told.series), alert.start, alert.revision, alert.rule, domain)
+        scored = (alert.stamp, alert.score, alert.version, now, alert.threshold)
+        values = (*key, *scored, _text(alert.contributions), _text(told.missing))
+        return self._connection.execute(ALERT, values).rowcount > 0
+
+    def _alert_view(self, epoch: Epoch, told: Told, now: int) -> AlertView:
+        alert = told.alert
+        return AlertView(
+            gateway=self._numbers.name_of(epoch.gateway),
+            series=told.series,
+            names=self._numbers.names(told.series),
+            start=alert.start,
+            revision=alert.revision,
+            stamp=alert.stamp,
+            score=alert.score,
+            rule=alert.rule,
+            version=alert.version,
+            domain=told.domain,
+            stored=now,
+            threshold=alert.threshold,
+            contributions=list(alert.contributions),
+            missing=self._numbers.names(told.missing),
+        )
 
     def _closable(self, epoch: Epoch, body: LossesBody, outcome: Outcome) -> bool:
         """Say whether all losses can be taken down; tried on copies, because it is all of the frame or nothing."""
@@ -283,9 +311,9 @@ class Writer:
     def _write_gateway(self, epoch: Epoch, outcome: Outcome, now: int) -> None:
         size = sum(page.bytes for page in outcome.pages.values())
         self._connection.execute(
-            "UPDATE gateways SET last_seen = ?, windowed = windowed + ?, windows = windows + ?, bytes = bytes + ? "
-            "WHERE id = ?",
-            (now, outcome.readings, outcome.windows, size, epoch.gateway),
+            "UPDATE gateways SET last_seen = ?, windowed = windowed + ?, windows = windows + ?, bytes = bytes + ?, "
+            "alerts = alerts + ? WHERE id = ?",
+            (now, outcome.readings, outcome.windows, size, outcome.news.alerts, epoch.gateway),
         )
         if outcome.counts:
             sql = "UPDATE gateways SET counts = ?, recorded = max(recorded, ?) WHERE id = ?"
@@ -313,48 +341,13 @@ def _translate(table: Ids, numbers: np.ndarray[tuple[int], np.dtype[np.integer]]
     return found if found.min() >= 0 else None
 
 
+def _text(values: list[int] | list[float]) -> str:
+    return ENCODE_JSON(values).decode()
+
+
 def _readings(epoch: Epoch, windows: Windows, written: NDArray[np.bool_]) -> int:
     """Count the readings in rows stated for the first time: per definition, a hopping window's only once; the most."""
     rows = windows.rows
     share = epoch.hops[rows.definition] / epoch.sizes[rows.definition]
     counted = np.where(written & (rows.revision == 0), rows.count * share, 0.0)
     return int(np.bincount(rows.definition, counted).max(initial=0.0).round())
-
-
-def _joined(parts: list[Applied]) -> Applied:
-    """Say what frames applied one after the other come to together."""
-    quarantined: Counter[str] = Counter()
-    for part in parts:
-        quarantined.update(part.quarantined)
-    return Applied(
-        marks={lane: mark for part in parts for lane, mark in part.marks.items()},
-        fork=parts[-1].fork,
-        stored=[stored for part in parts for stored in part.stored],
-        accepted=sum(part.accepted for part in parts),
-        duplicate=sum(part.duplicate for part in parts),
-        deferred=sum(part.deferred for part in parts),
-        quarantined=dict(quarantined),
-        windows=sum(part.windows for part in parts),
-        readings=sum(part.readings for part in parts),
-        bytes=sum(part.bytes for part in parts),
-        new_series=sum(part.new_series for part in parts),
-        committed=0,
-    )
-
-
-def _applied(outcome: Outcome) -> Applied:
-    pages = outcome.pages.values()
-    return Applied(
-        marks={lane: page.ledger.mark for lane, page in outcome.pages.items()},
-        fork=outcome.fork,
-        stored=outcome.stored,
-        accepted=sum(page.received for page in pages),
-        duplicate=sum(page.duplicate for page in pages),
-        deferred=outcome.deferred,
-        quarantined=outcome.quarantined,
-        windows=outcome.windows,
-        readings=outcome.readings,
-        bytes=sum(page.bytes for page in pages),
-        new_series=outcome.new_series,
-        committed=0,
-    )

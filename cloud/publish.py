@@ -1,0 +1,203 @@
+"""Models out: a version is made when the registry says so, and given to every gateway that has the model.
+
+    commit ──news──▶ registry ──due──▶ merge ▶ sign ▶ store ▶ fieldgate/v1/{gateway}/models/{model}, retained
+
+Rules:
+
+1. A version is in the store before anybody hears of it, so its number is never used again, whatever happens.
+2. A gateway has a model when it has sent statistics or a report of it. What waits to be published is a set of such
+   pairs: at most MAX_MODELS a gateway. When the bus comes back all of it is published anew: a broker may forget.
+3. Bus or store away: the cloud runs on, and tries again every RETRY_S or as soon as the bus is there.
+4. A content that `learning.baseline` would refuse is not published.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from cloud.chunks import Chunks
+from cloud.config import Models
+from cloud.live import Live
+from cloud.metrics import Counters
+from cloud.registry import NEVER, Registry, combined
+from cloud.store import Learnt, News, Published, Store
+from learning import baseline
+from protocol.bus import Bus
+from protocol.errors import BrokerUnavailable, ModelRefused, StoreUnavailable
+from protocol.identity import Signer
+from protocol.manifest import Manifest, digest_of, seal
+from protocol.topics import topic
+
+log = logging.getLogger("fieldgate.publish")
+
+RETRY_S = 5.0
+LOOK_S = 60.0
+"""At least so often it is looked whether something is due: a clock may be set."""
+
+
+class Publish:
+    """Makes and gives out models; `on_news` and `on_state` tell it what happens."""
+
+    def __init__(
+        self,
+        store: Store,
+        live: Live,
+        counters: Counters,
+        *,
+        signer: Signer,
+        settings: Models,
+        clock: Callable[[], int],
+    ) -> None:
+        self.registry = Registry(settings)
+        self._models_of: dict[str, set[str]] = {}  # by gateway
+        self._store, self._signer, self._live = store, signer, live
+        self._settings, self._clock = settings, clock
+        self._chunks = Chunks(store, counters, self._models_of.__contains__, most=int(settings.chunk))
+        self._sealed: dict[str, bytes] = {}  # the newest manifest, by model
+        self._waiting: dict[tuple[str, str], None] = {}  # (gateway, model) whose manifest is to be published, in order
+        self._wanted = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._making = asyncio.Lock()
+
+    def on_news(self, gateway: str, news: News) -> None:
+        """Take what a commit brought."""
+        now = self._clock()
+        for model, windows in news.learnt.items():
+            self._know(gateway, model)
+            self.registry.learnt(model, gateway, windows, now)
+            self._changed.set()
+        for report in news.reports:
+            self._know(gateway, report.model)
+
+    def on_state(self, connected: bool, why: str) -> None:
+        """Note that the bus came or went."""
+        log.log(logging.INFO if connected else logging.WARNING, "bus: %s", why)
+        if connected:
+            for gateway, own in self._models_of.items():
+                for model in own:
+                    self._give(gateway, model)
+
+    def look(self) -> None:
+        """Look again at what is due."""
+        self._changed.set()
+
+    async def run(self, bus: Bus) -> None:
+        """Make and give out models until cancelled."""
+        await self._begin()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._make_for_ever(), name="publish-make")
+            tasks.create_task(self._give_for_ever(bus), name="publish-give")
+            tasks.create_task(self._chunks.run(bus), name="chunks")
+
+    async def roll_back(self, model: str, version: int) -> int:
+        """Publish an earlier version's content as the next version, and give that; ModelRefused if it is not kept."""
+        now = self._clock()
+        found = [old for view in await self._store.models() if view.name == model for old in view.versions]
+        old = next((one for one in found if one.version == version), None)
+        content = await self._store.content(old.digest) if old else None
+        if content is None:
+            raise ModelRefused("version", f"{model} has no version {version}, or its content is not kept any more")
+        return await self._publish(model, content, now)
+
+    async def _begin(self) -> None:
+        """Learn from the store what was published, and who has what."""
+        while True:
+            try:
+                published, models = await self._store.published(), await self._store.models()
+                break
+            except StoreUnavailable as error:
+                log.warning("publish: %s", error)
+                await asyncio.sleep(RETRY_S)
+        for version in published:
+            self.registry.published(version)
+            self._sealed[version.name] = version.manifest
+        for view in models:
+            for run in view.gateways:
+                self._know(run.gateway, view.name)
+                self.registry.learnt(view.name, run.gateway, run.windows, run.stored)
+
+    async def _make_for_ever(self) -> None:
+        while True:
+            now = self._clock()
+            for model in self.registry.tick(now):
+                await self._make(model, now)
+            await self._wait(self._changed, self._until_due())
+
+    def _until_due(self) -> float:
+        due = self.registry.due()
+        return LOOK_S if due == NEVER else min(LOOK_S, max(0.0, (due - self._clock()) / 1e9))
+
+    async def _make(self, model: str, now: int) -> None:
+        try:
+            parts = await self._store.learnt(model)
+            content = await asyncio.to_thread(_content, parts, int(self._settings.max_bytes))
+            if content:
+                await self._publish(model, content, now)
+        except StoreUnavailable as error:
+            log.warning("publish: %s: %s", model, error)
+            self.registry.again(model, now)
+        except ModelRefused as refused:
+            log.error("publish: %s: what was merged may not score: %s", model, refused)  # noqa: TRY400 - no bug of ours
+
+    async def _publish(self, model: str, content: bytes, now: int) -> int:
+        async with self._making:
+            expires = now + self._settings.expires_after if self._settings.expires_after else 0
+            number = self.registry.next_version(model)
+            manifest = Manifest(model, number, len(content), digest_of(content), baseline.SCHEMA, now, expires)
+            about = (model, number, manifest.digest, manifest.schema, manifest.size, now, expires)
+            version = Published(*about, self.registry.weight(model), seal(manifest, self._signer))
+            if not await self._store.publish(version, content):
+                raise StoreUnavailable(f"version {number} of {model} is there already")
+            self.registry.published(version)
+            self._sealed[model] = version.manifest
+        log.info("publish: %s version %d, %d bytes, of %d windows", model, number, len(content), version.windows)
+        self._live.published(model, number)
+        for gateway, own in self._models_of.items():
+            if model in own:
+                self._give(gateway, model)
+        return number
+
+    def _know(self, gateway: str, model: str) -> None:
+        """Note that a gateway has a model; it is given what is there of it."""
+        own = self._models_of.setdefault(gateway, set())
+        if model not in own:
+            own.add(model)
+            self._give(gateway, model)
+
+    def _give(self, gateway: str, model: str) -> None:
+        self._waiting[gateway, model] = None
+        self._wanted.set()
+
+    async def _give_for_ever(self, bus: Bus) -> None:
+        while True:
+            if not self._waiting:
+                self._wanted.clear()
+                await self._wanted.wait()
+                continue
+            gateway, model = next(iter(self._waiting))
+            try:
+                if model in self._sealed:
+                    await bus.publish(f"{topic(gateway, 'models')}/{model}", self._sealed[model], retain=True)
+            except BrokerUnavailable:
+                await self._wait(self._wanted, RETRY_S)
+            else:
+                self._waiting.pop((gateway, model), None)
+
+    async def _wait(self, event: asyncio.Event, seconds: float) -> None:
+        event.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await event.wait()
+
+
+def _content(parts: list[Learnt], max_bytes: int) -> bytes:
+    """Merge statistics into the bytes of a model, none if there is nothing to merge; ModelRefused."""
+    merged = combined(parts, max_bytes)
+    if not merged.entries:
+        return b""
+    content = baseline.encode(merged)
+    baseline.decode(content)
+    return content
