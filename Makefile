@@ -1,4 +1,4 @@
-# make demo | test | check | bench | arm      each makes .venv itself, once, and again when what it is made from changes
+# make demo | test | check | bench | faults | arm | container    each makes .venv, and again when what it is made from changes
 # make demo ARGS="--seconds 20"               ARGS goes to the command; PYTHON names the interpreter to make .venv with
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format bench arm clean
+.PHONY: help demo test check format bench faults arm container clean
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
@@ -29,8 +29,14 @@ format: $(READY)
 bench: $(READY)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+faults: $(READY)
+	@$(BIN)/python -m tests.faults $(or $(ARGS),swap)
+
 arm: $(READY)
 	@deploy/arm.sh $(BIN)/python
+
+container: $(READY)
+	@deploy/container.sh $(BIN)/python
 
 clean:
 	rm -rf $(VENV) build dist cloud/web/vendor

@@ -53,6 +53,7 @@ class Publish:
     ) -> None:
         self.registry = Registry(settings)
         self._models_of: dict[str, set[str]] = {}  # by gateway
+        self.counters = counters
         self._store, self._signer, self._live = store, signer, live
         self._settings, self._clock = settings, clock
         self._chunks = Chunks(store, counters, self._models_of.__contains__, most=int(settings.chunk))
@@ -178,13 +179,13 @@ class Publish:
                 await self._wanted.wait()
                 continue
             gateway, model = next(iter(self._waiting))
+            del self._waiting[gateway, model]  # first: what is made while this one is on its way waits anew
             try:
                 if model in self._sealed:
                     await bus.publish(f"{topic(gateway, 'models')}/{model}", self._sealed[model], retain=True)
             except BrokerUnavailable:
+                self._waiting[gateway, model] = None
                 await self._wait(self._wanted, RETRY_S)
-            else:
-                self._waiting.pop((gateway, model), None)
 
     async def _wait(self, event: asyncio.Event, seconds: float) -> None:
         event.clear()

@@ -74,7 +74,7 @@ class Registry:
         line = self._line(model)
         first = not line.windows.get(gateway)
         line.windows[gateway] = windows
-        if windows and stored > line.created:
+        if windows and stored >= line.created:
             line.changed = min(line.changed, stored)
             line.pressing |= first
 

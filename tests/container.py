@@ -1,19 +1,21 @@
 """The container image at work, confined as deploy/compose.yaml does: `python -m tests.container IMAGE` prints JSON.
 
-podman starts it without capabilities, with a root that cannot be written, its data on a volume. It must become ready,
-take a frame, and when it is told to end commit what it has taken, and exit with 0. Run by deploy/container.sh.
+podman starts it without capabilities, with a root that cannot be written, its data in one place. The cloud becomes
+ready, takes a frame, and when it is told to end commits what it has taken and exits with 0; the gateway becomes ready,
+acknowledges readings, and when it is told to end has all of them in its journal. Run by deploy/container.sh.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
-import socket
+import signal
 import sqlite3
 import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -21,19 +23,24 @@ from typing import Any
 
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
 
+from cli.broker import EmbeddedBroker
 from protocol.frame import decode, load, message
 from protocol.messages import Kind, Receipt, Welcome
 from tests.cloud.wire import Wire, definitions, windows_body
+from tests.fixtures_broker import _free_port
+from tests.journeys.kept import replay
 from tests.journeys.processes import get
+from tests.journeys.site import WINDOWS, Site, finished, publishing
 from tests.waiting import until
 
 CONFINED = ["--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
 MODEST = ["--network=host", "--cgroups=disabled", "--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"]
 """What asks less of the machine than podman does by itself: no bridge, no cgroups, no right to raise limits."""
 
-DATA = "/var/lib/fieldgate"
+UID, VOLUME = 65532, "/var/lib/fieldgate"
 BURST = 50
-GRACE_S = 30
+READINGS = 500
+PATIENCE_S = 30
 
 
 def podman(*arguments: str) -> str:
@@ -45,87 +52,80 @@ def podman(*arguments: str) -> str:
 
 
 class Container:
-    """The cloud in a container, on a volume of its own."""
+    """The image's command at work; `url` is where it says whether it is ready."""
 
-    def __init__(self, name: str, port: int) -> None:
-        self.name, self.url = name, f"http://127.0.0.1:{port}"
-        self.volume = Path(podman("volume", "inspect", "--format", "{{.Mountpoint}}", name))
+    def __init__(self, name: str, url: str) -> None:
+        self.name, self.url = name, url
         self.pid = int(podman("inspect", "--format", "{{.State.Pid}}", name))
 
     async def ready(self) -> None:
-        """Wait until it says so itself."""
+        """Wait until it says so itself, and its health check agrees."""
 
         async def asked() -> bool:
             assert podman("inspect", "--format", "{{.State.Running}}", self.name) == "true", self.said()
             return await get(f"{self.url}/readyz") == b"ready\n"
 
-        await until(asked, "the cloud in the container is ready", every=0.1)
+        await until(asked, "what is in the container is ready", every=0.1)
+        podman("healthcheck", "run", self.name)
 
     def said(self) -> str:
         """Give its output."""
         return podman("logs", self.name)
 
     def confinement(self) -> dict[str, Any]:
-        """Give what the kernel says of its first process: user, capabilities, and whether its root can be written."""
+        """Give what the kernel says of its first process: user, capabilities, and where it may write."""
         process = Path(f"/proc/{self.pid}")
         status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines() if ":\t" in line)
         mounts = [line.split() for line in (process / "mountinfo").read_text().splitlines()]
-        options = {words[4]: words[5].split(",")[0] for words in mounts}
+        writable = [words[4] for words in mounts if words[5].split(",")[0] == "rw"]
         return {
             "uid": int(status["Uid"].split()[0]),
             "capabilities": int(status["CapEff"], 16),
             "no_new_privileges": status["NoNewPrivs"] == "1",
-            "writable": sorted(
-                place for place, option in options.items() if option == "rw" and not place.startswith(("/dev", "/proc"))
-            ),
+            "writable": {place for place in writable if not place.startswith(("/dev", "/proc"))},
         }
 
-    def rows(self) -> int:
-        """Count the windows in its database."""
-        connection = sqlite3.connect(f"file:{self.volume / 'fieldgate.db'}?mode=ro", uri=True)
-        with connection:
-            count: int = connection.execute("SELECT count(*) FROM windows").fetchone()[0]
-        connection.close()
-        return count
+    def terminate(self) -> None:
+        """SIGTERM, as an engine's stop sends it."""
+        podman("kill", "--signal=TERM", self.name)
+
+    def ended(self) -> int:
+        """Wait for its end, and give the exit code."""
+        return int(podman("wait", self.name))
 
 
 @contextmanager
-def started(image: str) -> Iterator[Container]:
-    """Run the image while the block runs; leave nothing behind."""
+def started(image: str, url: str, data: Path, command: list[str], *mounts: str) -> Iterator[Container]:
+    """Run a command of the image while the block runs, with `data` to write to; leave nothing behind."""
+    data.mkdir(exist_ok=True)
+    os.chown(data, UID, UID)
     name = f"fieldgate-proof-{secrets.token_hex(4)}"
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    listen = ["cloud", "run", "--listen", f"127.0.0.1:{port}", "--data", DATA]
-    ready = f"FIELDGATE_READY=http://127.0.0.1:{port}/readyz"
-    podman("volume", "create", name)
+    volumes = [f"--volume={mount}" for mount in (f"{data}:{data}", *mounts)]
     try:
-        podman(
-            "run",
-            "--detach",
-            "--name",
-            name,
-            f"--volume={name}:{DATA}",
-            "--env",
-            ready,
-            *CONFINED,
-            *MODEST,
-            image,
-            *listen,
-        )
-        yield Container(name, port)
+        podman("run", f"--name={name}", "--detach", f"--env=FIELDGATE_READY={url}/readyz", *volumes, *CONFINED, *MODEST,
+               image, *command)  # fmt: skip
+        yield Container(name, url)
     finally:
         podman("rm", "--force", "--ignore", name)
-        podman("volume", "rm", "--force", name)
+
+
+def checked(figures: dict[str, Any], expected: dict[str, Any], data: Path) -> dict[str, Any]:
+    """Give the figures, if they are what they must be, and the container was confined."""
+    expected |= {"exit": 0, "uid": UID, "capabilities": 0, "no_new_privileges": True, "writable": {VOLUME, str(data)}}
+    assert {key: figures[key] for key in expected} == expected, figures
+    return {key: value for key, value in figures.items() if key != "writable"}
+
+
+# The cloud.
 
 
 @asynccontextmanager
-async def uplink(container: Container, wire: Wire) -> AsyncIterator[ClientWebSocketResponse]:
+async def uplink(cloud: Container, wire: Wire, token: str) -> AsyncIterator[ClientWebSocketResponse]:
     """Speak with the cloud as the gateway whose token its first start made."""
-    token = (container.volume / f"{wire.gateway}.token").read_text().strip()
     headers = {"Authorization": f"Bearer {token}"}
     async with (
         ClientSession() as session,
-        session.ws_connect(f"{container.url}/v1/uplink", headers=headers, autoping=False) as socket,
+        session.ws_connect(f"{cloud.url}/v1/uplink", headers=headers) as socket,
     ):
         await socket.send_bytes(message(Kind.HELLO, wire.hello()))
         assert isinstance(await received(socket), Welcome)
@@ -134,19 +134,17 @@ async def uplink(container: Container, wire: Wire) -> AsyncIterator[ClientWebSoc
 
 
 async def received(socket: ClientWebSocketResponse) -> object:
-    """Give the next message's body; None for a pong, and once the cloud has closed."""
-    answer = await socket.receive(timeout=GRACE_S)
+    """Give the next message's body; None once the cloud has closed."""
+    answer = await socket.receive(timeout=PATIENCE_S)
     if answer.type is not WSMsgType.BINARY:
         return None
     frame = decode(answer.data)
     return load(frame.kind, frame.body)
 
 
-async def stored(socket: ClientWebSocketResponse, wire: Wire) -> int:
-    """Wait for the receipt of all telemetry sent, or the connection's end; give how far the last receipt went."""
-    upto = 0
-    while upto < wire.seq["telemetry"] and not socket.closed:
-        answer = await received(socket)
+async def receipted(socket: ClientWebSocketResponse, upto: int = 0, wanted: int = sys.maxsize) -> int:
+    """Take receipts of telemetry until one goes so far, or the end; give how far the last one went."""
+    while upto < wanted and (answer := await received(socket)) is not None:
         if isinstance(answer, Receipt) and "telemetry" in answer.marks:
             upto = answer.marks["telemetry"].upto
     return upto
@@ -157,34 +155,70 @@ def window(number: int, wire: Wire) -> bytes:
     return wire.frame("telemetry", Kind.WINDOWS, windows_body((0, 10 * number, 0, 4)))
 
 
-async def prove(image: str) -> dict[str, Any]:
-    """Do all that the module's text says, and give the figures."""
-    began = time.monotonic()
-    with started(image) as container:
-        await container.ready()
-        figures: dict[str, Any] = {"image": image, "ready_s": round(time.monotonic() - began, 2)}
-        figures |= container.confinement()
-        podman("healthcheck", "run", container.name)
-        wire = Wire("gateway-1")
-        async with uplink(container, wire) as socket:
+async def prove_cloud(image: str, place: Path) -> dict[str, Any]:
+    """Let the cloud take one frame; then let many of them, and the word to end, come in one moment."""
+    data, port = place / "cloud", _free_port()
+    command = ["cloud", "run", "--listen", f"127.0.0.1:{port}", "--data", str(data)]
+    wire = Wire("gateway-1")
+    with started(image, f"http://127.0.0.1:{port}", data, command) as cloud:
+        await cloud.ready()
+        figures = cloud.confinement()
+        async with uplink(cloud, wire, (data / "gateway-1.token").read_text().strip()) as socket:
             await socket.send_bytes(window(0, wire))
-            figures["stored"] = await stored(socket, wire)
+            figures["stored"] = upto = await receipted(socket, wanted=1)
+            os.kill(cloud.pid, signal.SIGSTOP)
             for number in range(1, BURST + 1):
                 await socket.send_bytes(window(number, wire))
-            await socket.ping()  # answered when all before it has been taken
-            taken = [await received(socket)]
-            while isinstance(taken[-1], Receipt):
-                taken.append(await received(socket))
-            podman("kill", "--signal=TERM", container.name)
-            figures["receipted"] = max(
-                [await stored(socket, wire), *(r.marks["telemetry"].upto for r in taken if isinstance(r, Receipt))]
-            )
-        figures["exit"] = int(podman("wait", container.name))
-        figures["rows"] = container.rows()
-        expected: dict[str, Any] = {"stored": 1, "receipted": 1 + BURST, "rows": 1 + BURST, "exit": 0}
-        expected |= {"uid": 65532, "capabilities": 0, "no_new_privileges": True, "writable": [DATA]}
-        assert {key: figures[key] for key in expected} == expected, f"{figures}\n{container.said()}"
-    return figures
+            os.kill(cloud.pid, signal.SIGTERM)  # waits behind the frames, or beside them
+            os.kill(cloud.pid, signal.SIGCONT)
+            figures["receipted"] = await receipted(socket, upto)
+        figures["exit"] = cloud.ended()
+    figures["rows"] = count(data / "fieldgate.db")
+    return checked(figures, {"stored": 1, "rows": figures["receipted"]}, data)
+
+
+def count(database: Path) -> int:
+    """Count the windows in a cloud's database."""
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    rows: int = connection.execute("SELECT count(*) FROM windows").fetchone()[0]
+    connection.close()
+    return rows
+
+
+# The gateway.
+
+
+async def prove_gateway(image: str, place: Path) -> dict[str, Any]:
+    """Let devices publish, and the gateway end as soon as the broker has acknowledged it all."""
+    with EmbeddedBroker(place, _free_port(), _free_port()) as broker:
+        site = Site(place / "barn", broker.url, _free_port(), more=WINDOWS)
+        command = ["gateway", "run", str(site.path)]
+        url = f"http://127.0.0.1:{site.port}"
+        with started(image, url, site.data, command, f"{site.path}:{site.path}:ro") as gateway:
+            await gateway.ready()
+            figures = gateway.confinement()
+            async with publishing(site, rate=500) as publisher:
+                await until(lambda: publisher.sent >= READINGS, "enough is published")
+                figures["acknowledged"] = await finished(publisher)
+            await until(lambda: taken(url, figures["acknowledged"]), "the gateway has taken it all")
+            gateway.terminate()
+            figures["exit"] = gateway.ended()
+        figures["journalled"] = replay(site).derive.totals.tally.decoded
+    return checked(figures, {"journalled": figures["acknowledged"]}, site.data)
+
+
+async def taken(url: str, messages: int) -> bool:
+    """Whether so many messages have come in."""
+    return f"fieldgate_messages_decoded_total {messages:.1f}" in (await get(f"{url}/metrics")).decode()
+
+
+async def prove(image: str) -> dict[str, Any]:
+    """Do all that the module's text says, and give the figures."""
+    size = int(podman("image", "inspect", "--format", "{{.Size}}", image))
+    with tempfile.TemporaryDirectory(prefix="fieldgate-proof-") as place:
+        os.chmod(place, 0o755)  # noqa: PTH101 - the container's user must pass through; the loop has nothing else to do
+        cloud, gateway = await prove_cloud(image, Path(place)), await prove_gateway(image, Path(place))
+    return {"image": image, "mb": size // 10**6, "cloud": cloud, "gateway": gateway}
 
 
 if __name__ == "__main__":

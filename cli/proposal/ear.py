@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-MAX_TOPICS = 10_000
+MAX_TOPICS = 4_000
 MAX_BYTES = 32 << 20
 MAX_SAMPLE = 8 << 10
 SAMPLES = 5

@@ -166,13 +166,12 @@ def _take_shelly(topics: Topics, done: Sorted) -> set[str]:
     } - notifying
     _add_shelly(notifying, "events/rpc", done)
     _add_shelly(stating, "status/#", done)
-    owned = {name for name in topics if _owner(name, notifying | stating) is not None}
+    devices = notifying | stating
+    owned = {name for name in topics if _owner(name, devices) is not None}
     first = [name for name in topics if name.startswith("shellies/") and name not in owned]
     if first:
         done.families.append(Family(Source(topic="shellies/{device}/#", format="shelly"), first))
-    done.aside.update(
-        {name: SHELLY for name in sorted(owned) if not name.endswith("/events/rpc") and _owner(name, stating) is None}
-    )
+    done.aside.update(dict.fromkeys(sorted(owned), SHELLY))  # of those that give no series
     return owned | set(first)
 
 

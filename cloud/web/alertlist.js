@@ -7,6 +7,13 @@ import { reason, subject } from "./alerts.js";
 import { moment } from "./format.js";
 
 const html = htm.bind(h);
+const EXAMPLE = `# what is unusual for a series
+[[score]]
+series = "*"
+
+# a fixed limit
+[[rule]]
+when = "value > 80 for 30s"`;
 
 export function AlertList({ rows, selected, configured, onSelect }) {
   if (!rows.length) return html`<div class="card alerts"><${NoAlerts} configured=${configured} /></div>`;
@@ -25,8 +32,7 @@ function NoAlerts({ configured }) {
   }
   return html`<div class="empty">
     <p>No alerts yet. A gateway raises them once its configuration says what to score:</p>
-    <pre><code>${'[[score]]          # what is unusual for a series\nseries = "*"\n\n'}${
-      '[[rule]]           # a fixed limit\nwhen = "value > 80 for 30s"'}</code></pre>
+    <pre><code>${EXAMPLE}</code></pre>
   </div>`;
 }
 

@@ -39,7 +39,7 @@ function read(told, live) {
     key: [gateway, series.join("+"), start, revision, rule, domain].join(" "),
     gateway,
     start,
-    rule: String(rule),
+    rule: String(rule ?? ""),
     version: Number(version),
     domain,
     live,
@@ -48,7 +48,7 @@ function read(told, live) {
     threshold: told.threshold,
     members: members(series, list(told.names), list(told.contributions)),
     missing: list(told.missing).map(String),
-    learnt: list(told.contributions).length > 0,
+    learnt: list(told.contributions).some(Number.isFinite),
   };
 }
 

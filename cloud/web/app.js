@@ -34,7 +34,7 @@ const state = {
   touched: false, // has a person chosen? until then, new gateways bring their first series along
   filter: "",
   selected: "", // key of an alert
-  said: "", // to a screen reader
+  said: null, // to a screen reader
   models: [],
   ledger: [],
   trouble: "",

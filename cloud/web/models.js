@@ -8,7 +8,7 @@ import { Table } from "./tables.js";
 
 const html = htm.bind(h);
 const MOST_ROWS = 100;
-const MOST_REFUSALS = 5;
+const MOST_NOTES = 5;
 
 /** What a gateway's view tells: an older cloud tells neither. */
 export const has = {
@@ -25,19 +25,19 @@ const COLUMNS = [
 ];
 
 export function Models({ gateways, models }) {
-  const published = list(models);
+  const published = list(models).filter((model) => model.name);
   const rows = lines(gateways, published);
   if (!rows.some((one) => one.model)) return html`<${NoModels} />`;
   return html`
-    <p class="about">Alerts are raised by what a gateway learnt itself; in the shadow is what the shared model would have
-      raised. It scores only what is still warming up.</p>
+    <p class="about">Alerts were raised on the gateway: by what it learnt itself, or by the model while that warmed up. In
+      the shadow is what the model would have raised elsewhere, without effect.</p>
     <${Table} caption="Models on gateways" columns=${COLUMNS} rows=${rows.slice(0, MOST_ROWS)}
       id=${(one) => `${one.gateway} ${one.model}`} />
     ${rows.length > MOST_ROWS && html`<p class="muted note">${count(rows.length - MOST_ROWS)} more.</p>`}
     <ul class="notes">
       ${refusals(rows).map((one) => html`<li key=${`${one.gateway} ${one.model}`}>
         <span class="worry">${one.gateway} refused ${one.model} ${one.refused.version}</span>: ${why(one.refused)}</li>`)}
-      ${published.map((model) => html`<li key=${model.name} class="muted">${origin(model)}</li>`)}
+      ${published.slice(0, MOST_NOTES).map((model) => html`<li key=${model.name} class="muted">${origin(model)}</li>`)}
     </ul>`;
 }
 
@@ -64,7 +64,7 @@ function lines(gateways, published) {
     return rows.get(key);
   };
   for (const model of published) {
-    for (const run of list(model.gateways)) {
+    for (const run of list(model.gateways).filter((one) => one.gateway)) {
       Object.assign(row(run.gateway, model.name), run, { newest: model.version });
     }
   }
@@ -82,7 +82,7 @@ function lines(gateways, published) {
 /** What was refused, unless something was applied since; newest first. */
 function refusals(rows) {
   const open = rows.filter((one) => one.refused && one.reported?.outcome !== "applied");
-  return open.sort((one, other) => (other.refused.stamp || 0) - (one.refused.stamp || 0)).slice(0, MOST_REFUSALS);
+  return open.sort((one, other) => (other.refused.stamp || 0) - (one.refused.stamp || 0)).slice(0, MOST_NOTES);
 }
 
 function why({ reason, stamp }) {

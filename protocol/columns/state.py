@@ -64,7 +64,7 @@ def _parts(value: object) -> Iterator[bytes | memoryview]:
         case np.ndarray():
             head = _array_head(value)
             yield struct.pack(">BIB", EXT_32, len(head) + value.nbytes, ARRAY) + head
-            yield memoryview(np.ascontiguousarray(value)).cast("B")
+            yield np.ascontiguousarray(value).data.cast("B")
 
 
 def _is_large(value: object) -> bool:

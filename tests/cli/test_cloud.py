@@ -10,6 +10,7 @@ import pytest
 
 from cli import main
 from cli.cloud import load
+from cloud.tokens import Tokens
 from gateway import config as gateway_config
 from protocol.errors import ConfigurationRefused
 
@@ -53,6 +54,8 @@ def test_a_gateway_is_enrolled_with_a_configuration_that_can_be_used(
     assert settings.name == tomllib.loads(text)["name"] == "pump-7"
     assert Path(settings.uplink.token_file).read_text().strip()
     assert Path(settings.uplink.token_file).stat().st_mode & 0o777 == 0o600
+    assert settings.models.public_key == Tokens.open(data).signer().public.hex()
+    assert settings.score
 
 
 def test_a_name_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -185,3 +185,8 @@ async def test_user_and_files_stand_in_the_configuration(fake_broker: FakeBroker
     read = config.parse(path.read_text()).devices
     assert read == Broker(url=fake_broker.url, username="somebody", password_file=str(secret))
     assert "hush" not in path.read_text()
+
+
+async def test_a_broker_that_wants_to_know_who_we_are_is_told_of(mosquitto: Callable[..., str]) -> None:
+    with pytest.raises(NothingToPropose, match=r"refuses the connection: not_authorized\n(?s:.)*--password-file"):
+        await hear(Broker(url=mosquitto("allow_anonymous false")), None, 1)

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from cloud.app import Ready, run
+from cloud.app import API, Ready, _look, create_app, run
 from cloud.config import CloudConfig, parse
 from protocol.errors import ConfigurationRefused
 from protocol.frame import message as frame_of
 from protocol.messages import Kind
+from protocol.notify import Sight, Work
 from tests.cloud.wire import Socket, Wire, definitions, windows_body
 from tests.waiting import until
 
@@ -54,6 +55,16 @@ async def test_the_first_start_prints_a_configuration_the_second_does_not(tmp_pa
 async def test_a_gateway_behind_a_proxy_is_told_the_public_address(tmp_path: Path) -> None:
     async with running(config(tmp_path, 'public_url = "https://cloud.example"\n')) as (ready, _):
         assert 'url = "https://cloud.example"' in ready.text
+
+
+async def test_the_store_must_go_on_while_frames_wait_for_it(tmp_path: Path) -> None:
+    api = create_app(config(tmp_path))[API]
+    trouble = "frames wait for a commit"
+    assert _look(api) == Sight("gateways connected: 0, windows stored: 0", [Work("store", False, 0, trouble)])
+    api.ingest.room.used = 100
+    assert _look(api).works == [Work("store", True, 0, trouble)]
+    api.counters.commits, api.counters.refused = 3, 1  # one that was refused has waited no longer
+    assert _look(api).works == [Work("store", True, 4, trouble)]
 
 
 async def test_what_was_receipted_outlives_the_cloud(tmp_path: Path) -> None:

@@ -12,6 +12,21 @@ def test_the_shortest_file_listens_on_this_machine_only() -> None:
     config = parse('data = "d"', "cloud.toml")
     assert (config.address, config.loopback) == (("127.0.0.1", 8480), True)
     assert config.store.retention is None
+    assert config.bus is None
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        pytest.param("mqtt://broker", ("broker", 1883, False), id="plain"),
+        pytest.param("mqtts://broker", ("broker", 8883, True), id="TLS"),
+        pytest.param("mqtt://[::1]:1", ("::1", 1, False), id="IPv6 and a port"),
+    ],
+)
+def test_a_bus_is_host_port_and_tls(url: str, address: tuple[str, int, bool]) -> None:
+    config = parse(f'data = "d"\n[bus]\nurl = "{url}"')
+    assert config.bus is not None
+    assert config.bus.address == address
 
 
 @pytest.mark.parametrize(
@@ -43,6 +58,26 @@ def test_an_address_is_host_and_port(listen: str, address: tuple[str, int], loop
         pytest.param('data = "d"\n[store]\nurl = "mysql:"', "c.toml: store.url = 'mysql:': expected", id="store"),
         pytest.param('data = "d"\n[store]\nretention = "0s"', "c.toml: store.retention = '0'", id="retention"),
         pytest.param('data = "d"\n[store]\nmax_pending = "1kB"', "c.toml: store.max_pending = 1000", id="pending"),
+        pytest.param('data = "d"\n[bus]\nurl = "x"', "c.toml: bus.url = 'x': expected mqtt://host:port", id="bus"),
+        pytest.param('data = "d"\n[bus]\nurl = "mqtt://a:b"', "c.toml: bus.url = 'mqtt://a:b'", id="bus port"),
+        pytest.param('data = "d"\n[bus]\nurl = "mqtt://a"\nclient_id = ""', "c.toml: bus.client_id = ''", id="client"),
+        pytest.param(
+            'data = "d"\n[bus]\nurl = "mqtt://a"\npassword_file = "f"\npassword_env = "E"',
+            "c.toml: bus.password_env = 'E': expected only one of",
+            id="two passwords",
+        ),
+        pytest.param('data = "d"\n[models]\ngrowth = 1', "c.toml: models.growth = 1.0: expected more", id="growth"),
+        pytest.param(
+            'data = "d"\n[models]\ngrowth = nan', "c.toml: models.growth = nan: expected more", id="no growth"
+        ),
+        pytest.param('data = "d"\n[models]\nmin_interval = "0s"', "c.toml: models.min_interval = '0'", id="interval"),
+        pytest.param(
+            'data = "d"\n[models]\nrefresh = "1s"', "c.toml: models.refresh = '1000000000ns': expected", id="refresh"
+        ),
+        pytest.param(
+            'data = "d"\n[models]\nexpires_after = "19m"', "c.toml: models.expires_after = '1140", id="expiry"
+        ),
+        pytest.param('data = "d"\n[models]\nchunk = "1B"', "c.toml: models.chunk = 1: expected at least", id="chunk"),
         pytest.param('data = "d"\n[limits]\nviewers = 0', "c.toml: limits.viewers = 0: expected at least 1", id="none"),
     ],
 )

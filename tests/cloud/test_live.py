@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from aiohttp import ClientResponse
 
-from cloud.live import MAX_EVENTS, MAX_ROWS, Viewer
-from cloud.store import Stored
+from cloud.fleet import Fleet
+from cloud.live import MAX_EVENTS, MAX_ROWS, Live, Viewer
+from cloud.store import News, Stored
+from cloud.store.answers import ReportView
 from protocol.messages import Kind
 from tests.cloud.wire import DEADLINE_S, S, Served, Wire, window_rows, windows_body
 from tests.waiting import until
@@ -95,6 +97,21 @@ def test_a_viewer_that_does_not_read_loses_rows_and_is_told_how_many() -> None:
         b'event: skipped\ndata: {"rows":30}\n\n'
     )
     assert viewer.take() == b""
+
+
+def test_words_about_alerts_and_models_are_bounded_too_and_missed_as_rows() -> None:
+    live = Live(Fleet(), most=1)
+    viewer = Viewer(np.array([1]))
+    live._viewers.add(viewer)
+    report = ReportView("barn", "t2", 1, "refused", "expired", "", 5, 6)
+    for _ in range(MAX_EVENTS):
+        live.news(News(reports=[report]))
+    live.published("t2", 2)
+    said = viewer.take().split(b"\n\n")
+    told = {"model": "t2", "version": 1, "gateway": "barn", "outcome": "refused", "reason": "expired"}
+    assert said[0].startswith(b"event: model\ndata: ")
+    assert json.loads(said[0].partition(b"data: ")[2]) == told
+    assert said[MAX_EVENTS:] == [b'event: skipped\ndata: {"rows":1}', b""]
 
 
 async def test_a_backlog_that_arrives_at_once_is_shown_by_its_newest_rows(served: Served) -> None:

@@ -156,7 +156,6 @@ async def test_a_new_alert_moves_no_chart_and_many_are_told_in_one_sentence(
     await page.shows(f"{ROWS}.length === 31")
     assert await page.ask(place) == before
     told = await page.shows("window.told.length > 1 && window.told")
-    print(told)
     assert told[0].startswith("New alert: press/temperature of barn. ")
     assert told[1:] == ["30 new alerts, the newest: press/vibration of barn"]
 

@@ -11,11 +11,78 @@ from cloud.store import Undecodable, Windows
 from cloud.unpack import SLICE, unpack
 from protocol.errors import FrameRefused
 from protocol.frame import encode
-from protocol.messages import Alert, AlertsBody, Cover, Kind, Loss, LossesBody, WindowsBody
-from tests.cloud.wire import Wire, definitions, windows_body
+from protocol.messages import (
+    Alert,
+    AlertsBody,
+    Cover,
+    Kind,
+    Loss,
+    LossesBody,
+    Moments,
+    ReportBody,
+    StatisticsBody,
+    WindowsBody,
+)
+from tests.cloud.wire import DIGEST, Wire, definitions, windows_body
 
 BIG = 1 << 63
 """The first integer that cannot be stored."""
+
+
+def statistics(*entries: Moments, **changes: object) -> StatisticsBody:
+    return msgspec.structs.replace(StatisticsBody(Cover(), "t2", 5, list(entries)), **changes)
+
+
+def report(**changes: object) -> ReportBody:
+    return msgspec.structs.replace(ReportBody(Cover(), "t2", 1, "applied", "", DIGEST, 5), **changes)
+
+
+GOOD = Moments(["a", "b"], 10, [1.0, -1.0], [2.0, 1.0, 1.0, 2.0])
+
+
+def moments(**changes: object) -> Moments:
+    return msgspec.structs.replace(GOOD, **changes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        pytest.param(Kind.STATISTICS, statistics(GOOD, alerts=3, shadow=4, version=2), id="statistics"),
+        pytest.param(Kind.STATISTICS, statistics(), id="statistics of nothing yet"),
+        pytest.param(
+            Kind.STATISTICS, statistics(moments(scatter=[1.0, 1.0, 1.0, 1.0])), id="features that go together"
+        ),
+        pytest.param(Kind.REPORT, report(), id="applied"),
+        pytest.param(Kind.REPORT, report(version=0, outcome="refused", reason="signature", digest=""), id="refused"),
+    ],
+)
+def test_results_hold_statistics_and_reports_too(kind: Kind, body: msgspec.Struct) -> None:
+    ((arrived, _),) = unpack(Wire().frame("results", kind, body))
+    assert arrived[0].holds == body
+
+
+@pytest.mark.parametrize(
+    ("entry", "detail"),
+    [
+        pytest.param(moments(features=["a", "a"]), "twice", id="a feature twice"),
+        pytest.param(moments(features=["a", ""]), "name", id="a feature without a name"),
+        pytest.param(moments(features=["a", "b" * 513]), "name", id="a name no baseline can hold"),
+        pytest.param(moments(mean=[1.0]), "1 means", id="too few means"),
+        pytest.param(moments(count=-1), "2 means", id="a negative count"),
+        pytest.param(moments(count=1 << 40), "windows", id="more windows than there can be"),
+        pytest.param(moments(mean=[float("nan"), 0.0]), "finite", id="no number"),
+        pytest.param(moments(mean=[1e101, 0.0]), "no sensor", id="a mean that makes sums infinite"),
+        pytest.param(moments(scatter=[1e201, 0.0, 0.0, 1.0]), "no sensor", id="a scatter likewise"),
+        pytest.param(moments(scatter=[-1.0, 0.0, 0.0, 1.0]), "negative", id="a negative variance"),
+        pytest.param(moments(scatter=[1.0, 2.0, 2.0, 1.0]), "no vectors", id="more together than alone"),
+    ],
+)
+def test_statistics_that_can_be_nobodys_are_told(entry: Moments, detail: str) -> None:
+    ((arrived, _),) = unpack(Wire().frame("results", Kind.STATISTICS, statistics(GOOD, entry)))
+    refused = arrived[0].holds
+    assert isinstance(refused, Undecodable)
+    assert refused.cause == "statistics"
+    assert detail in refused.detail
 
 
 def test_frames_come_out_in_order_with_what_they_hold() -> None:
@@ -62,6 +129,30 @@ def test_frames_come_out_in_order_with_what_they_hold() -> None:
         pytest.param(
             "alerts", Kind.ALERTS, AlertsBody(Cover(), [Alert([BIG], 0, 0, 0, 1.0, "r")]), "range", id="series"
         ),
+        pytest.param(
+            "alerts",
+            Kind.ALERTS,
+            AlertsBody(Cover(), [Alert([0], 0, 0, 0, 1.0, "r", missing=[BIG])]),
+            "range",
+            id="missing",
+        ),
+        pytest.param("results", Kind.STATISTICS, statistics(model="no/name"), "model", id="a model's name"),
+        pytest.param("results", Kind.STATISTICS, statistics(version=-1), "model", id="a negative version"),
+        pytest.param("results", Kind.STATISTICS, statistics(stamp=BIG), "range", id="when it was learnt"),
+        pytest.param("results", Kind.STATISTICS, statistics(shadow=BIG), "range", id="alerts in the shadow"),
+        pytest.param("results", Kind.STATISTICS, statistics(*[GOOD] * 5000), "statistics", id="too many entries"),
+        pytest.param(
+            "results",
+            Kind.STATISTICS,
+            statistics(*[moments(features=["a" * 500, "b" * 500])] * 1100),
+            "statistics",
+            id="too many bytes",
+        ),
+        pytest.param("results", Kind.REPORT, report(model=""), "model", id="no model's name"),
+        pytest.param("results", Kind.REPORT, report(outcome="maybe"), "report", id="an unknown outcome"),
+        pytest.param("results", Kind.REPORT, report(reason="x" * 257), "report", id="a long story"),
+        pytest.param("results", Kind.REPORT, report(digest="x"), "report", id="no digest"),
+        pytest.param("telemetry", Kind.STATISTICS, statistics(), "kind", id="statistics in the wrong lane"),
         pytest.param("telemetry", Kind.WINDOWS, windows_body((0, 5, 0, 1 << 62)), "range", id="a count too large"),
         pytest.param("telemetry", Kind.WINDOWS, windows_body((0, 5, 0, -1)), "range", id="a negative count"),
     ],

@@ -20,7 +20,7 @@ from tests.faults.nursery import Nursery
 
 
 async def killed_while_swapping(rounds: int, seed: int) -> dict[str, object]:
-    """Kill so often, in two minutes for two hundred rounds; AssertionError at the first that leaves anything wrong."""
+    """Kill so often, about once a second; AssertionError at the first that leaves anything wrong."""
     with tempfile.TemporaryDirectory() as name, Nursery() as victim:
         directory = Path(name)
         with EmbeddedBroker(directory, free_port(), free_port()) as broker:

@@ -32,8 +32,8 @@ from typing import NoReturn
 
 from gateway import bus, pipeline
 from gateway.config import parse
-from gateway.segment import OsFiles
-from protocol.messages import LANES
+from gateway.segment import OsFiles, layout
+from protocol.messages import JOURNAL_LANE, LANES
 
 
 def kill_self() -> None:
@@ -135,8 +135,8 @@ class KillingFiles(OsFiles):
         if not path.exists():
             return
         with self._step(path, "unlink"):
-            if self.archive is not None and path.suffix == ".seg" and path.parent.name == "journal":
-                (self.archive / path.name).unlink(missing_ok=True)  # an empty one, given up in recovery
+            if self.archive is not None and path.parent.name == "journal" and _has_records(path):
+                (self.archive / path.name).unlink(missing_ok=True)
                 os.link(path, self.archive / path.name)
             super().unlink(path)
 
@@ -144,6 +144,12 @@ class KillingFiles(OsFiles):
         """Remove a directory, perhaps the last thing done."""
         with self._step(path, "rmdir"):
             super().rmdir(path)
+
+
+def _has_records(path: Path) -> bool:
+    """Tell a file that retention removes from one that a kill left empty, and recovery gives up."""
+    first = layout.first_of(path.name)
+    return first is not None and bool(layout.index(path.read_bytes(), JOURNAL_LANE, first).offsets)
 
 
 def _arguments(arguments: list[str]) -> argparse.Namespace:

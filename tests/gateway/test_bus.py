@@ -19,6 +19,7 @@ from gateway import bus, recovery
 from gateway.clock import Clock, boot_id
 from gateway.config import Broker, GatewayConfig, Models, Score, Size, Source
 from gateway.pipeline import Pipeline
+from gateway.records import NEVER
 from gateway.segment import OsFiles
 from learning import baseline
 from protocol import __version__, frame, manifest
@@ -173,6 +174,7 @@ async def test_a_download_that_was_cut_goes_on_where_it_stood(tmp_path: Path) ->
         await here.cloud.bus.publish(CHUNKS, manifest.write(Chunk(digest_of(whole), 0, whole[:1000])))
         await until(lambda: here.cloud.offsets == [0, 1000], "it asks for more")
         here.line.cut()
+        assert here.models.swap.due() == NEVER, "nothing is asked while the bus is away"
         await here.cloud.bus.publish(CHUNKS, manifest.write(Chunk(digest_of(whole), 1000, whole[1000:2000])))
         here.cloud.mute = False
         here.line.join()

@@ -27,7 +27,6 @@ from gateway.spool import Spool
 from protocol import frame
 from protocol.columns import decode_windows
 from protocol.errors import JournalUnusable
-from protocol.messages import Loss, LossesBody
 from tests.fake_broker import FakeBroker, Peer, publish
 from tests.journeys.processes import get
 from tests.waiting import DEADLINE_S, until
@@ -305,27 +304,6 @@ def checkpointed(directory: Path) -> Derive:
     found = Checkpoints(OsFiles(), directory / "data" / "checkpoints").load()
     assert found is not None
     return Derive.restore(found[1]["derive"])
-
-
-def declared(gateway: Pipeline) -> list[LossesBody]:
-    return [frame.load(held.kind, held.body) for held in gateway.spool.each("results")]
-
-
-async def test_frames_that_are_gone_are_declared_once_an_epoch(tmp_path: Path) -> None:
-    gateway = Pipeline(
-        configuration(tmp_path), recovery.recover(configuration(tmp_path), OsFiles(), 0, lambda: 7), Clock()
-    )
-    for _ in range(2):  # two connections find the same hole
-        gateway.out.gone("telemetry", 3, 5)
-    await gateway.out.spool_now()
-    assert [body.losses for body in declared(gateway)] == [[Loss("telemetry", 3, 5, "gone")]]
-    gateway.out.forked("the card was cloned")
-    gateway.out.gone("telemetry", 3, 5)  # another epoch's numbers
-    await gateway.out.spool_now()
-    assert [body.losses for body in declared(gateway)][-1] == [Loss("telemetry", 3, 5, "gone")]
-    assert all(body.counts["messages"] == 0 for body in declared(gateway))
-    gateway.stop()
-    await gateway.finish()
 
 
 async def test_a_gateway_whose_bus_cannot_be_reached_works_on(

@@ -227,6 +227,14 @@ def test_a_rest_ends_early_when_the_model_is_announced_again() -> None:
     assert gateway.swap.refused == {"silent": 1}
 
 
+def test_a_rest_ends_early_when_the_bus_comes_back() -> None:
+    gateway = Gateway()
+    gateway.announced(0, a_manifest())
+    silent(gateway)
+    gateway.swap.lost()
+    assert gateway.swap.connected(200 * S) == [asks(NEW, 0, 6)]
+
+
 def test_another_model_is_not_kept_waiting_by_one_that_rests() -> None:
     gateway, pumps, fans = Gateway(), a_manifest(1, OLD), a_manifest(9, NEW, name="fans")
     gateway.announced(0, pumps)

@@ -91,11 +91,12 @@ async def test_the_pings_end_when_the_journals_disk_hangs(site: Site, systemd: L
     words = [sys.executable, "-m", "tests.faults.victim", str(site.path), *hanging]
     async with running(words, systemd, site.directory / "log") as gateway, publishing(site):
         await systemd.hear("WATCHDOG=1")
-        await systemd.hear("STATUS=stalled: journal: no commit ends well")
+        stalled = "STATUS=stalled: journal: no commit ends well, for "
+        await systemd.hear(stalled + "[2-9]")  # longer than a busy machine's commit takes
         before = len(systemd.heard)
-        await systemd.hear("STATUS=stalled: journal: no commit ends well")  # a second later: looks without a ping
+        await systemd.hear(stalled)  # a second later: looks without a ping
         assert "WATCHDOG=1" not in systemd.heard[before:]
-        assert gateway.said().count("no more pings: journal: no commit ends well") == 1
+        assert "no more pings: journal: no commit ends well" in gateway.said()
 
 
 async def test_the_clouds_unit_is_ready_pings_and_stops(
