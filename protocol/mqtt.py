@@ -83,7 +83,7 @@ class MqttBus:
             async with self._connect() as client:
                 good = True
                 await self._receive(client, leave)
-        except MqttError as error:
+        except (MqttError, UnicodeError) as error:  # a name such as "a..b" cannot even be asked for
             return good, str(error)
         return good, "we left"
 

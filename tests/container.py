@@ -106,7 +106,7 @@ def started(image: str, url: str, data: Path, command: list[str], *mounts: str) 
                image, *command)  # fmt: skip
         yield Container(name, url)
     finally:
-        podman("rm", "--force", "--ignore", name)
+        podman("rm", "--force", "--ignore", "--volumes", name)
 
 
 def checked(figures: dict[str, Any], expected: dict[str, Any], data: Path) -> dict[str, Any]:

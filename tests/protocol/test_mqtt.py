@@ -116,6 +116,15 @@ async def test_subscriptions_made_while_the_broker_is_away_work_when_it_comes_ba
             assert await take(subscription, 1) == [Message("bus/b", b"found")]
 
 
+async def test_a_name_that_is_none_is_told_like_a_broker_that_is_away() -> None:
+    async with running(("a..b", 1883), "gateway") as (bus, states):
+        for _ in range(2):
+            connected, why = await states.next()
+            assert not connected
+            assert why.startswith("a..b:1883: ")
+        assert not bus.connected
+
+
 @pytest.mark.parametrize("steps", range(0, 60, 4))
 async def test_a_bus_that_is_cancelled_at_any_moment_ends_and_leaves_nothing_behind(
     embedded_broker: EmbeddedBroker, steps: int
