@@ -27,6 +27,11 @@ command -v "$python" >/dev/null || {
     exit 1
 }
 
+if [ -e "$venv" ] && [ ! -e "$venv/pyvenv.cfg" ]; then
+    say "$venv is there and is no virtual environment: it is left alone. Name another directory."
+    exit 1
+fi
+
 say "Making $venv with $("$python" --version). Once; about a minute."
 rm -rf "$venv"
 "$python" -m venv "$venv"

@@ -48,7 +48,7 @@ class Outward:
         self.config, self.clock = config, clock
         self.spool, self.pack, self.at = opened.spool, opened.pack, opened.at
         self.uplink: Uplink | None = None
-        self.spooled = 0  # commits that ended well
+        self.spooled = 0  # commits that ended, well or refused
         self._make_room = make_room
         self._declared: dict[str, int] = {}  # per lane, the end of the last range declared gone in this epoch
         self._unsent: list[tuple[str, int, int]] = []  # appended to the spool, not yet durable
@@ -79,7 +79,7 @@ class Outward:
         """Say what must go on. What only waits for the cloud is none of it."""
         uplink = self.uplink
         busy = bool(self._unsent) or self._spooling.locked()
-        works = [Work("spool", busy, self.spooled, "no commit ends well")]
+        works = [Work("spool", busy, self.spooled, "no commit ends")]
         if uplink is not None:  # it ends a connection that is silent for SILENCE_NS: the cloud's fault, not ours
             flying = uplink.connected and uplink.delivery.pace.frames > 0
             works.append(Work("delivery", flying, uplink.receipted, "frames are in flight and stay there", SILENCE_NS))
@@ -147,6 +147,7 @@ class Outward:
             except JournalUnusable as error:
                 log.error("spool: %s", error)  # noqa: TRY400 - the operator needs the cause, not our stack
                 self._unsent = unsent + self._unsent
+                self.spooled += 1  # asked and answered: a full disk is no stall
                 self._make_room(error)
                 await asyncio.sleep(RETRY_S)
                 return False

@@ -95,6 +95,7 @@ class Pipeline:
         self.bus: MqttBus | None = None
         self.models: bus.Models | None = None
         self.stalled = False  # the last commit failed
+        self.refusals = 0  # commits that the disk refused: it is asked again, so the gateway goes on
         self._gathering = Gathering()
         self._uncommitted: list[_Applied] = []
         self._alarm = Alarm(clock)
@@ -162,10 +163,11 @@ class Pipeline:
     def works(self) -> list[Work]:
         """Say what must go on. What only waits for the broker or the cloud is none of it."""
         journal, intake = self.journal, self.intake
+        done = journal.durable + self.refusals
         gathered = bool(self._gathering) or (intake is not None and intake.held)
         return [
-            Work("intake", gathered, journal.next + journal.durable, "what arrived is not recorded"),
-            Work("journal", journal.pending_bytes > 0, journal.durable, "no commit ends well"),
+            Work("intake", gathered, journal.next + done, "what arrived is not recorded"),
+            Work("journal", journal.pending_bytes > 0, done, "no commit ends"),
             *self.out.works(),
         ]
 
@@ -345,6 +347,7 @@ class Pipeline:
         if not self.stalled:
             log.error("journal: %s; nothing is acknowledged until it commits again", error)
         self.stalled = True
+        self.refusals += 1
         self._make_room(error)
 
     def _make_room(self, error: JournalUnusable) -> None:
