@@ -72,7 +72,7 @@ def create_app(config: CloudConfig, *, clock: Callable[[], int] = time.time_ns, 
     fleet, counters = Fleet(), Counters()
     live = Live(fleet, most=config.limits.viewers)
     publish = Publish(store, live, counters, signer=tokens.signer(), settings=config.models, clock=clock)
-    bus = connect(config.bus, publish.on_state) if config.bus else None
+    bus = connect(config.bus) if config.bus else None
     ingest = Ingest(
         store,
         fleet,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -13,7 +12,7 @@ from protocol.errors import ConfigurationRefused
 from protocol.mqtt import MqttBus
 
 
-def connect(settings: Bus, on_state: Callable[[bool, str], None]) -> MqttBus:
+def connect(settings: Bus) -> MqttBus:
     """Make the connection, not yet begun; ConfigurationRefused if a file or a variable cannot be had."""
     host, port, tls = settings.address
     return MqttBus(
@@ -24,7 +23,6 @@ def connect(settings: Bus, on_state: Callable[[bool, str], None]) -> MqttBus:
         tls=_tls(settings) if tls else None,
         username=settings.username or None,
         password=_password(settings),
-        on_state=on_state,
     )
 
 

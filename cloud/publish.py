@@ -39,7 +39,7 @@ LOOK_S = 60.0
 
 
 class Publish:
-    """Makes and gives out models; `on_news` and `on_state` tell it what happens."""
+    """Makes and gives out models; `on_news` tells it what was committed."""
 
     def __init__(
         self,
@@ -73,20 +73,13 @@ class Publish:
         for report in news.reports:
             self._know(gateway, report.model)
 
-    def on_state(self, connected: bool, why: str) -> None:
-        """Note that the bus came or went."""
-        log.log(logging.INFO if connected else logging.WARNING, "bus: %s", why)
-        if connected:
-            for gateway, own in self._models_of.items():
-                for model in own:
-                    self._give(gateway, model)
-
     def look(self) -> None:
         """Look again at what is due."""
         self._changed.set()
 
     async def run(self, bus: Bus) -> None:
         """Make and give out models until cancelled."""
+        bus.on_state = self._on_state
         await self._begin()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._make_for_ever(), name="publish-make")
@@ -102,6 +95,13 @@ class Publish:
         if content is None:
             raise ModelRefused("version", f"{model} has no version {version}, or its content is not kept any more")
         return await self._publish(model, content, now)
+
+    def _on_state(self, connected: bool, why: str) -> None:
+        log.log(logging.INFO if connected else logging.WARNING, "bus: %s", why)
+        if connected:
+            for gateway, own in self._models_of.items():
+                for model in own:
+                    self._give(gateway, model)
 
     async def _begin(self) -> None:
         """Learn from the store what was published, and who has what."""

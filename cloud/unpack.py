@@ -21,7 +21,7 @@ from learning.statistics import unpack as unpack_moments
 from protocol.columns import decode_windows
 from protocol.errors import FrameRefused, ModelRefused
 from protocol.frame import Header, check, decode, load, split
-from protocol.manifest import DIGEST
+from protocol.manifest import DIGEST, MAX_VERSION
 from protocol.messages import (
     LANES,
     Alert,
@@ -180,7 +180,7 @@ def _check_report(body: ReportBody) -> None:
 
 def _check_model(name: str, version: int, stamp: int) -> None:
     _storable(stamp)
-    if not NAME.fullmatch(name) or not 0 <= version < INTEGERS.stop:
+    if not NAME.fullmatch(name) or not 0 <= version <= MAX_VERSION:
         raise FrameRefused("model", f"{name[:64]!r}, version {version}")
 
 

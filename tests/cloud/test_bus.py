@@ -11,10 +11,6 @@ from cloud.config import Bus
 from protocol.errors import ConfigurationRefused
 
 
-def ignore(_connected: bool, _why: str) -> None:
-    pass
-
-
 def test_a_password_is_read_from_its_file_or_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "password").write_text("from a file\n")
     monkeypatch.setenv("BUS_PASSWORD", " from a variable ")
@@ -23,7 +19,7 @@ def test_a_password_is_read_from_its_file_or_variable(tmp_path: Path, monkeypatc
         Bus(url="mqtt://a", password_file=str(tmp_path / "password")),
         Bus(url="mqtt://a", password_env="BUS_PASSWORD"),
     ]
-    assert [connect(one, ignore)._password for one in settings] == [None, "from a file", "from a variable"]
+    assert [connect(one)._password for one in settings] == [None, "from a file", "from a variable"]
 
 
 @pytest.mark.parametrize(
@@ -31,7 +27,7 @@ def test_a_password_is_read_from_its_file_or_variable(tmp_path: Path, monkeypatc
 )
 def test_a_password_that_is_not_there_is_refused(key: str, value: str) -> None:
     with pytest.raises(ConfigurationRefused) as refused:
-        connect(Bus(url="mqtt://a", **{key: value}), ignore)
+        connect(Bus(url="mqtt://a", **{key: value}))
     assert (refused.value.key, refused.value.value) == (f"bus.{key}", value)
 
 
@@ -40,9 +36,9 @@ def test_certificates_that_are_none_are_refused(key: str, tmp_path: Path) -> Non
     path = tmp_path / "none.pem"
     path.write_text("nothing")
     with pytest.raises(ConfigurationRefused) as refused:
-        connect(Bus(url="mqtts://a", **{key: str(path)}), ignore)
+        connect(Bus(url="mqtts://a", **{key: str(path)}))
     assert (refused.value.key, refused.value.value) == (f"bus.{key}", str(path))
 
 
 def test_tls_is_spoken_where_the_address_says_so() -> None:
-    assert [connect(Bus(url=url), ignore)._tls is not None for url in ("mqtt://a", "mqtts://a")] == [False, True]
+    assert [connect(Bus(url=url))._tls is not None for url in ("mqtt://a", "mqtts://a")] == [False, True]

@@ -68,10 +68,6 @@ class Cloud:
         self.clock.now += time
         self.publish.look()
 
-    def join(self) -> None:
-        self.bus.join()
-        self.publish.on_state(True, "connected")
-
     def retained(self, gateway: str, model: str = "t2") -> bytes | None:
         return self.bus._broker.retained.get(f"{topic(gateway, 'models')}/{model}")
 
@@ -88,7 +84,7 @@ async def running(path: Path, bus: MemoryBus, clock: Clock, *, joined: bool = Tr
     try:
         cloud = Cloud(store, publish, bus, clock)
         if joined:
-            cloud.join()
+            bus.join()
         yield cloud
     finally:
         task.cancel()
@@ -158,11 +154,11 @@ async def test_while_the_bus_is_away_versions_are_made_and_given_when_it_is_back
             await until(lambda: cloud.publish.registry.versions, "a version is made")
         await until(lambda: cloud.publish.registry.versions == {"t2": 2}, "the next is made")
         assert broker.retained == {}
-        cloud.join()
+        cloud.bus.join()
         assert (await barn.manifest())[1].version == 2
         cloud.bus.cut()
         broker.retained.clear()  # a broker that forgot
-        cloud.join()
+        cloud.bus.join()
         assert (await barn.manifest())[1].version == 2
 
 
@@ -219,7 +215,7 @@ async def test_statistics_of_too_little_make_no_version(cloud: Cloud) -> None:
 async def test_a_part_is_as_long_as_was_asked_for_and_ends_with_the_content(cloud: Cloud, barn: Taker) -> None:
     await cloud.learns("barn", 60)
     manifest = await barn.version(1)
-    asked = [(0, 10), (manifest.size - 3, 10), (manifest.size, 10), (1 << 62, 10)]
+    asked = [(0, 10), (manifest.size - 3, 10), (manifest.size, 10), (1 << 52, 10)]
     assert [len((await barn.ask(manifest.digest, *place)).data) for place in asked] == [10, 3, 0, 0]
     unknown = await barn.ask("f" * 64, 5, 10)
     assert (unknown.digest, unknown.offset, unknown.data) == ("f" * 64, 5, b"")
