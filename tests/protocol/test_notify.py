@@ -25,7 +25,7 @@ def systemd(tmp_path: Path) -> Iterator[Listener]:
 
 
 def work(done: int, *, waiting: bool = True, slack: int = 0) -> Work:
-    return Work("journal", waiting, done, "no commit ends well", slack)
+    return Work("journal", waiting, done, "no commit ends", slack)
 
 
 # Slow, or stalled?
@@ -64,7 +64,7 @@ def test_of_several_works_those_that_stall_are_named_with_their_trouble_and_for_
     watchdog.feed([idle, work(7)], 0)
     stalled = watchdog.feed([idle, work(7)], 12 * S)
     assert stalled == [Stall(work(7), 12 * S)]
-    assert str(stalled[0]) == "journal: no commit ends well, for 12 s"
+    assert str(stalled[0]) == "journal: no commit ends, for 12 s"
 
 
 # The environment.
@@ -160,14 +160,14 @@ async def test_pings_end_while_something_stalls_and_the_log_says_why_once(
     async with service.attended(systemd.pinged_every(20)):
         await systemd.hear("WATCHDOG=1")
         service.sight = Sight("well", [work(7)])
-        await systemd.hear(r"STATUS=stalled: journal: no commit ends well, for \d s")
+        await systemd.hear(r"STATUS=stalled: journal: no commit ends, for \d s")
         before = len(systemd.heard)
         await systemd.hear("STATUS=stalled")  # another second of looks
         assert "WATCHDOG=1" not in systemd.heard[before:]
         service.sight = Sight("well", [work(8)])
         await systemd.hear("WATCHDOG=1")
     assert [message.rpartition(", for")[0] or message for message in caplog.messages] == [
-        "watchdog: no more pings: journal: no commit ends well",
+        "watchdog: no more pings: journal: no commit ends",
         "watchdog: journal goes on",
     ]
 
