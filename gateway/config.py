@@ -11,13 +11,13 @@ import hashlib
 import re
 from collections.abc import Iterator
 from ipaddress import ip_address
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
 from protocol.errors import ConfigurationRefused
-from protocol.settings import NAME, Duration, Section, Size, convert, parse_toml
+from protocol.settings import NAME, UNITS_NS, Duration, Section, Size, convert, parse_quantity, parse_toml
 
 __all__ = [
     "DIALECTS",
@@ -62,6 +62,15 @@ MAX_MODEL = 7 << 20
 MAX_HOPS = 64
 """A hopping window holds a reading at most this often; more would multiply memory for no finer answer."""
 MAX_SERIES = 1_000_000
+MAX_DETECTORS = 64
+"""[[score]] and [[rule]] together: each costs its own pass over the windows that close."""
+MAX_WINDOWS_LEARNT = 1_000_000
+MAX_THRESHOLD = 30.0
+"""In deviations: less likely than anything that has ever been, and the last that float64 holds with room."""
+MAX_TITLE = 128
+"""Characters of a rule's name, which every alert of it carries."""
+MAX_LIMIT = 1e150
+"""`clean` lets no larger value through."""
 MIN_HOP = 10**6
 """In ns, and no less than MAX_SERIES: window number and series share one integer of 63 bits."""
 
@@ -149,13 +158,26 @@ class Score(Section, frozen=True):
     by: Literal["series", "device", "all"] = "series"  # what makes a group: each series, each device's, or all of them
     window: Duration | None = None  # size of the windows it reads; None: the first definition that holds the series
     statistic: Literal["mean", "deviation", "minimum", "maximum", "first", "last"] = "mean"
-    warmup: int = 60  # windows before a group scores by itself
+    warmup: int = 360  # windows before a group scores by itself
     memory: int = 6_400  # windows that count: older ones fade
-    threshold: float = 6.0  # in deviations of normal windows
-    hold: int = 200  # windows within which one event makes one alert
+    threshold: float = 3.5  # as unlikely as so many deviations of one normal series
+    hold: int = 120  # windows without an outlier that end an event: one event, one alert
+    patience: int = 500  # windows that events keep from being learnt; what lasts longer is the new normal
     missing: Literal["impute", "skip"] = "impute"
     grace: Duration = Duration(5 * 10**9)  # how long a group waits for members, after the first
     share: Duration | None = Duration(3600 * 10**9)  # how often its statistics go to the cloud; "0s" is never
+
+
+class When(NamedTuple):
+    """What a rule waits for: `what` beyond `limit`, for so many ns."""
+
+    what: str  # "value" or "rate"
+    above: bool
+    limit: float
+    lasting: int
+
+
+WHEN = re.compile(r"\s*(value|rate)\s*([<>])\s*([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)(?:\s+for\s+(\S+))?\s*")
 
 
 class Rule(Section, frozen=True):
@@ -165,6 +187,20 @@ class Rule(Section, frozen=True):
     name: str = ""  # "" is the text of `when`
     series: str = "*"
     window: Duration | None = None
+
+    @property
+    def title(self) -> str:
+        """What its alerts are called."""
+        return self.name or self.when
+
+    @property
+    def condition(self) -> When:
+        """Read `when`; ValueError if it says nothing."""
+        match = WHEN.fullmatch(self.when)
+        if match is None or abs(float(match[3])) > MAX_LIMIT:
+            raise ValueError(self.when)
+        lasting = parse_quantity(match[4], UNITS_NS, self.when) if match[4] else 0
+        return When(match[1], match[2] == ">", float(match[3]), lasting)
 
 
 class Models(Section, frozen=True):
@@ -284,6 +320,7 @@ def _contradictions(config: GatewayConfig) -> Iterator[tuple[str, object, str]]:
     for key, broker in (("devices", config.devices), ("bus", config.bus)):
         if broker is not None:
             yield from _broker_contradictions(key, broker)
+    yield from _detector_contradictions(config)
     yield from _uplink_contradictions(config.uplink)
     yield from _models_contradictions(config.models)
     yield from _http_contradictions(config.http)
@@ -352,6 +389,53 @@ def _broker_contradictions(key: str, broker: Broker) -> Iterator[tuple[str, obje
         yield f"{key}.receive_maximum", broker.receive_maximum, "1 to 65535"
     if broker.password_file and broker.password_env:
         yield f"{key}.password_env", broker.password_env, "only one of password_file and password_env"
+
+
+def _detector_contradictions(config: GatewayConfig) -> Iterator[tuple[str, object, str]]:
+    if (number := len(config.score) + len(config.rule)) > MAX_DETECTORS:
+        yield "score", number, f"at most {MAX_DETECTORS} [[score]] and [[rule]] together"
+    sizes = {int(window.size) for window in config.window}
+    names: set[str] = set()
+    for number, score in enumerate(config.score):
+        key = f"score[{number}]"
+        if not NAME.fullmatch(score.name):
+            yield f"{key}.name", score.name, "1 to 63 of letters, digits, '.', '_', '-': a model is named like it"
+        yield from _same_name(key, score.name, names)
+        yield from _size_contradictions(key, score.window, sizes)
+        yield from _score_contradictions(key, score)
+    for number, rule in enumerate(config.rule):
+        key = f"rule[{number}]"
+        try:
+            _ = rule.condition
+        except ValueError:
+            yield f"{key}.when", rule.when, '"value > 80", "value < 5 for 30s" or "rate > 0.5 for 10s" (per second)'
+        if not 1 <= len(rule.title) <= MAX_TITLE:
+            yield f"{key}.name", rule.title, f"1 to {MAX_TITLE} characters"
+        yield from _same_name(key, rule.title, names)
+        yield from _size_contradictions(key, rule.window, sizes)
+
+
+def _same_name(key: str, name: str, names: set[str]) -> Iterator[tuple[str, object, str]]:
+    if name in names:
+        yield f"{key}.name", name, "a name that no other [[score]] or [[rule]] has: alerts are told apart by it"
+    names.add(name)
+
+
+def _size_contradictions(key: str, size: Duration | None, sizes: set[int]) -> Iterator[tuple[str, object, str]]:
+    if size is not None and size not in sizes:
+        yield f"{key}.window", f"{size}ns", "the size of one of the [[window]]s"
+
+
+def _score_contradictions(key: str, score: Score) -> Iterator[tuple[str, object, str]]:
+    if not 2 <= score.warmup <= MAX_WINDOWS_LEARNT:
+        yield f"{key}.warmup", score.warmup, f"2 to {MAX_WINDOWS_LEARNT} windows"
+    elif not score.warmup <= score.memory <= MAX_WINDOWS_LEARNT:
+        yield f"{key}.memory", score.memory, f"warmup ({score.warmup}) to {MAX_WINDOWS_LEARNT} windows"
+    if not 0 < score.threshold <= MAX_THRESHOLD:
+        yield f"{key}.threshold", score.threshold, f"more than 0, at most {MAX_THRESHOLD:g} deviations"
+    for name in ("hold", "patience"):
+        if not 0 <= (windows := getattr(score, name)) <= MAX_WINDOWS_LEARNT:
+            yield f"{key}.{name}", windows, f"0 to {MAX_WINDOWS_LEARNT} windows"
 
 
 def _models_contradictions(models: Models) -> Iterator[tuple[str, object, str]]:

@@ -73,6 +73,10 @@ class Edge:
     pending: int = 0
     queued: int = 0  # frames in its spool
     dropped: dict[str, float] = field(default_factory=dict)
+    warming: int = 0  # groups of series that do not score by themselves yet
+    seen: int = 0  # windows that the least of them has seen
+    needed: int = 0  # windows that it needs
+    refused: int = 0  # models, or parts of them
 
     @property
     def idle(self) -> bool:
@@ -87,6 +91,10 @@ def edge_of(metrics: Mapping[str, Mapping[str, float]]) -> Edge:
         pending=int(metrics.get("fieldgate_readings_pending", {}).get("", 0)),
         queued=int(sum(metrics.get("fieldgate_spool_frames", {}).values())),
         dropped=dict(metrics.get("fieldgate_readings_dropped_total", {})),
+        warming=int(metrics.get("fieldgate_score_groups", {}).get("warming", 0)),
+        seen=int(metrics.get("fieldgate_score_windows_seen", {}).get("", 0)),
+        needed=int(metrics.get("fieldgate_score_windows_needed", {}).get("", 0)),
+        refused=int(sum(metrics.get("fieldgate_models_refused_total", {}).values())),
     )
 
 
@@ -103,6 +111,10 @@ class Sample:
     gateways: int
     queued: int = 0  # frames that wait in the gateways
     away: bool = False  # the cloud did not answer: what is said of it is old
+    learning: str = ""  # how far the detectors are
+    alerts: int = 0  # in the cloud
+    shadow: int = 0  # that the shared model would have raised
+    refused: int = 0  # models, or parts of them, by gateways
 
 
 def sample_of(at: float, edges: Sequence[Edge], fleet: Sequence[Mapping[str, Any]], *, away: bool = False) -> Sample:
@@ -118,7 +130,25 @@ def sample_of(at: float, edges: Sequence[Edge], fleet: Sequence[Mapping[str, Any
         gateways=len(edges),
         queued=sum(edge.queued for edge in edges),
         away=away,
+        learning=learning(edges, fleet),
+        alerts=sum(one["alerts"] for one in fleet),
+        shadow=sum(one["shadow"] for one in fleet),
+        refused=sum(edge.refused for edge in edges),
     )
+
+
+def learning(edges: Sequence[Edge], fleet: Sequence[Mapping[str, Any]]) -> str:
+    """Say how far detectors and models are."""
+    if warming := [edge for edge in edges if edge.warming]:
+        least = min(warming, key=lambda edge: edge.seen)
+        return f"warming up {least.seen}/{least.needed}"
+    running = [max(one["models"].values()) for one in fleet if one["models"]]
+    return f"model {min(running)} on {len(running)} of {len(edges)}" if running else "no model yet"
+
+
+def versions(fleet: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Give each gateway's version of the model, 0 for none."""
+    return {one["name"]: max(one["models"].values(), default=0) for one in fleet}
 
 
 def line(before: Sample, now: Sample) -> str:
@@ -131,7 +161,7 @@ def line(before: Sample, now: Sample) -> str:
     return (
         f"{now.at:5.0f} s  {max(0, now.recorded - before.recorded) / passed:6,.0f} readings/s"
         f"  {now.windows:8,} windows  {each:>5} bytes up per reading  lag {lag}"
-        f"  {cloud}{waiting}"
+        f"  {now.learning}, {now.alerts} alerts ({now.shadow} in the shadow)  {cloud}{waiting}"
     )
 
 
@@ -163,6 +193,7 @@ def result(
     frames: Mapping[str, int],
     bytes_json: int,
     latencies: Sequence[float],
+    models: Mapping[str, int],
     restarts: Mapping[str, int],
     seconds: float,
 ) -> dict[str, Any]:
@@ -182,6 +213,10 @@ def result(
         "bytes_up": last.bytes_up,
         "latency_ms": {"p50": quantile(latencies, 0.5), "p99": quantile(latencies, 0.99)},
         "gateways": last.gateways,
+        "alerts": last.alerts,
+        "shadow": last.shadow,
+        "models": dict(models),
+        "refused": last.refused,
         "restarts": {name: number for name, number in restarts.items() if number},
         "seconds": round(seconds, 1),
         "queued": last.queued,
@@ -197,6 +232,8 @@ def summary(balance: Account, result: dict[str, Any]) -> list[str]:
         f"published {balance.published:,}, acknowledged {balance.acknowledged:,}, lost {balance.lost:,}",
         f"in the cloud {balance.accounted:,}, declared as dropped {balance.declared:,}",
         f"{result['windows_stored']:,} windows of {result['recorded']:,} readings",
+        f"{result['alerts']} alerts, {result['shadow']} in the shadow; versions of the model: "
+        + (", ".join(f"{version} on {name}" for name, version in result["models"].items()) or "none"),
         f"{frames['sent']:,} frames, {frames['duplicate']:,} duplicate, {frames['quarantined']:,} quarantined",
         f"{result['bytes_json']:,} bytes of JSON became {result['bytes_up']:,} bytes up, {each:.2f} a reading",
         f"from a window's end to its commit: p50 {latency['p50']} ms, p99 {latency['p99']} ms",

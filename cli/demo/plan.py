@@ -20,7 +20,10 @@ DEVICES = 16
 """Devices a gateway: two for each recorded series."""
 
 RATE = 20
-"""Messages a second of each device, so that a window of 1 s holds twenty readings."""
+"""Messages a second of each device, so that a window of 250 ms holds five readings."""
+
+MODEL = "devices"
+"""The model that the gateways of a demonstration share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,24 @@ class Plan:
         """Where a gateway's configuration is."""
         return self.directory / f"{gateway.name}.toml"
 
-    def gateway_toml(self, gateway: Gateway, cloud_url: str) -> str:
+    @property
+    def cloud_file(self) -> Path:
+        """Where the cloud's configuration is."""
+        return self.directory / "cloud.toml"
+
+    def cloud_toml(self) -> str:
+        """Give the cloud's configuration: models are made as soon as there is something to make them of."""
+        return f"""\
+data = {_text(self.directory / "cloud")}
+
+[bus]
+url = "{self.broker_url}"
+
+[models]
+min_interval = "10s"
+"""
+
+    def gateway_toml(self, gateway: Gateway, cloud_url: str, public_key: str) -> str:
         """Give a gateway's configuration. Each payload holds a reading and its counter, which become two series."""
         return f"""\
 name = "{gateway.name}"
@@ -63,8 +83,22 @@ topic = "demo/{gateway.name}/{{device}}"
 values = {{ value = "value", n = "n" }}
 
 [[window]]
-size = "1s"
+series = "*/value"
+size = "250ms"
 revise_for = "3m"  # what devices send again after the broker was killed is recognised for so long
+
+[[window]]
+series = "*/n"
+size = "1s"
+revise_for = "3m"
+
+[[score]]
+name = "{MODEL}"
+series = "*/value"
+share = "2s"
+
+[models]
+public_key = "{public_key}"
 
 [time]
 idle = "2s"
@@ -83,7 +117,7 @@ listen = "127.0.0.1:{gateway.port}"
 
     def cloud_command(self, port: int) -> list[str]:
         """Give the cloud's command line; it takes a free port instead of 0."""
-        return ["cloud", "run", "--listen", f"127.0.0.1:{port}", "--data", str(self.directory / "cloud")]
+        return ["cloud", "run", str(self.cloud_file), "--listen", f"127.0.0.1:{port}"]
 
     def gateway_command(self, gateway: Gateway) -> list[str]:
         """Give a gateway's command line."""

@@ -110,12 +110,14 @@ class Show:
     async def _begin(self, tasks: asyncio.TaskGroup) -> None:
         self.began = asyncio.get_running_loop().time()
         tokens = Tokens.open(self.plan.directory / "cloud")
+        self.plan.cloud_file.write_text(self.plan.cloud_toml())
         await self._up(tasks, [self.broker], self._broker_listens)
         await self._up(tasks, [self.cloud], self._cloud_listens)
         self.say(describe_page(f"{self.cloud_url}/", os.environ, guarded=False, token_file=""))
+        public_key = tokens.signer().public.hex()
         for gateway in self.plan.gateways:
             tokens.issue(gateway.name)
-            self.plan.gateway_file(gateway).write_text(self.plan.gateway_toml(gateway, self.cloud_url))
+            self.plan.gateway_file(gateway).write_text(self.plan.gateway_toml(gateway, self.cloud_url, public_key))
         await self._up(tasks, self.gateways, self._gateways_ready)
         self.since = time.time_ns() - 10**9
         self.start = asyncio.get_running_loop().time()
@@ -268,6 +270,7 @@ class Show:
             frames=frames,
             bytes_json=sum(one.count("bytes_json") for one in self.reports.values()),
             latencies=latencies,
+            models=counts.versions(self.fleet),
             restarts={child.name: child.restarts for child in self.children},
             seconds=seconds,
         )

@@ -85,14 +85,20 @@ def test_devices_killed_before_their_first_report_still_get_fresh_counters() -> 
 
 def test_a_line_says_what_happened_since_the_last_one() -> None:
     before = Sample(10.0, 1000, 50, 2000, 0.5, 2, 2)
-    now = Sample(11.0, 2280, 114, 2500, 0.42, 1, 2)
-    text = "   11 s   1,280 readings/s       114 windows   1.10 bytes up per reading  lag 0.4 s  1 of 2 gateways online"
+    now = Sample(11.0, 2280, 114, 2500, 0.42, 1, 2, learning="model 1 on 1 of 2", alerts=3, shadow=4)
+    text = (
+        "   11 s   1,280 readings/s       114 windows   1.10 bytes up per reading  lag 0.4 s"
+        "  model 1 on 1 of 2, 3 alerts (4 in the shadow)  1 of 2 gateways online"
+    )
     assert counts.line(before, now) == text
 
 
 def test_a_line_at_the_beginning_has_nothing_to_divide_by() -> None:
-    nothing = Sample(0.0, 0, 0, 0, None, 0, 2)
-    text = "    0 s       0 readings/s         0 windows      - bytes up per reading  lag -  0 of 2 gateways online"
+    nothing = Sample(0.0, 0, 0, 0, None, 0, 2, learning="no model yet")
+    text = (
+        "    0 s       0 readings/s         0 windows      - bytes up per reading  lag -"
+        "  no model yet, 0 alerts (0 in the shadow)  0 of 2 gateways online"
+    )
     assert counts.line(nothing, nothing) == text
 
 
@@ -108,10 +114,28 @@ def test_a_gateway_that_has_just_come_back_counts_no_negative_rate() -> None:
 
 def test_a_sample_adds_gateways_and_fleet_up() -> None:
     fleet: list[dict[str, Any]] = [
-        {"lag_s": None, "windows": 3, "bytes": 100, "online": True},
-        {"lag_s": 0.7, "windows": 4, "bytes": 50, "online": False},
+        {"lag_s": None, "windows": 3, "bytes": 100, "online": True, "alerts": 1, "shadow": 5, "models": {}},
+        {"lag_s": 0.7, "windows": 4, "bytes": 50, "online": False, "alerts": 2, "shadow": 0, "models": {"m": 4}},
     ]
-    assert counts.sample_of(3.0, [Edge(10), Edge(5)], fleet) == Sample(3.0, 15, 7, 150, 0.7, 1, 2)
+    assert counts.sample_of(3.0, [Edge(10, refused=1), Edge(5)], fleet) == Sample(
+        3.0, 15, 7, 150, 0.7, 1, 2, learning="model 4 on 1 of 2", alerts=3, shadow=5, refused=1
+    )
+
+
+@pytest.mark.parametrize(
+    ("edges", "models", "said"),
+    [
+        ([Edge(warming=2, seen=12, needed=60), Edge(warming=1, seen=30, needed=60)], [{}, {}], "warming up 12/60"),
+        ([Edge(), Edge(warming=1, seen=30, needed=60)], [{"m": 1}, {}], "warming up 30/60"),
+        ([Edge(), Edge()], [{}, {}], "no model yet"),
+        ([Edge(), Edge()], [{"m": 3}, {"m": 2}], "model 2 on 2 of 2"),
+    ],
+    ids=["warming", "one of them warming", "before the first model", "running"],
+)
+def test_a_line_says_how_far_detectors_and_models_are(
+    edges: list[Edge], models: list[dict[str, int]], said: str
+) -> None:
+    assert counts.learning(edges, [{"name": str(at), "models": one} for at, one in enumerate(models)]) == said
 
 
 def test_windows_of_counters_become_statements() -> None:
@@ -141,11 +165,12 @@ def test_the_result_is_one_object_with_the_names_that_were_promised() -> None:
     balance = account({}, {}, published=0)
     assert counts.result(
         balance,
-        Sample(9.0, 1280, 64, 1500, 0.4, 2, 2),
+        Sample(9.0, 1280, 64, 1500, 0.4, 2, 2, alerts=3, shadow=4, refused=1),
         dropped=2,
         frames={"received": 12, "duplicate": 1, "quarantined": 0},
         bytes_json=40_000,
         latencies=[300.0, 500.0],
+        models={"gateway-1": 2, "gateway-2": 0},
         restarts={"broker": 0, "gateway-1": 2},
         seconds=9.04,
     ) == {
@@ -159,6 +184,10 @@ def test_the_result_is_one_object_with_the_names_that_were_promised() -> None:
         "bytes_up": 1500,
         "latency_ms": {"p50": 500.0, "p99": 500.0},
         "gateways": 2,
+        "alerts": 3,
+        "shadow": 4,
+        "models": {"gateway-1": 2, "gateway-2": 0},
+        "refused": 1,
         "restarts": {"gateway-1": 2},
         "seconds": 9.0,
         "queued": 0,

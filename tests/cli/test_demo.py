@@ -100,11 +100,12 @@ def test_the_end_is_told_in_lines_that_name_losses_first() -> None:
     balance = account({}, {}, published=20)
     done = result(
         balance,
-        Sample(9.0, 1280, 64, 1280, 0.4, 2, 2),
+        Sample(9.0, 1280, 64, 1280, 0.4, 2, 2, alerts=3, shadow=4),
         dropped=0,
         frames={"received": 12, "duplicate": 1, "quarantined": 0},
         bytes_json=40_000,
         latencies=[300.0],
+        models={"gateway-1": 2, "gateway-2": 0},
         restarts={},
         seconds=9.0,
     )
@@ -112,6 +113,7 @@ def test_the_end_is_told_in_lines_that_name_losses_first() -> None:
         "published 20, acknowledged 0, lost 0",
         "in the cloud 0, declared as dropped 0",
         "64 windows of 1,280 readings",
+        "3 alerts, 4 in the shadow; versions of the model: 2 on gateway-1, 0 on gateway-2",
         "13 frames, 1 duplicate, 0 quarantined",
         "40,000 bytes of JSON became 1,280 bytes up, 1.00 a reading",
         "from a window's end to its commit: p50 300.0 ms, p99 300.0 ms",

@@ -14,6 +14,7 @@ from cli.main import fieldgate
 from gateway import config
 
 CLOUD = "http://127.0.0.1:8480"
+KEY = "ab" * 32
 
 
 def test_every_process_has_a_port_of_its_own_below_those_of_outgoing_connections(tmp_path: Path) -> None:
@@ -33,7 +34,7 @@ def test_a_port_that_is_taken_is_not_given() -> None:
 def test_a_gateways_configuration_can_be_used_and_takes_what_its_devices_send(tmp_path: Path) -> None:
     made = plan.make(tmp_path / 'a "b"', 2, Random(1))
     gateway = made.gateways[1]
-    settings = config.parse(made.gateway_toml(gateway, CLOUD))
+    settings = config.parse(made.gateway_toml(gateway, CLOUD, KEY))
     assert settings.name == "gateway-2"
     assert settings.source[0].filter == "demo/gateway-2/+"
     assert settings.uplink.url == CLOUD
@@ -46,7 +47,8 @@ def test_a_gateways_configuration_can_be_used_and_takes_what_its_devices_send(tm
 def test_its_command_lines_are_commands(tmp_path: Path, kind: str) -> None:
     made = plan.make(tmp_path, 1, Random(1))
     gateway = made.gateways[0]
-    made.gateway_file(gateway).write_text(made.gateway_toml(gateway, CLOUD))
+    made.gateway_file(gateway).write_text(made.gateway_toml(gateway, CLOUD, KEY))
+    made.cloud_file.write_text(made.cloud_toml())
     command = {
         "cloud": made.cloud_command(0),
         "gateway": made.gateway_command(gateway),
