@@ -62,9 +62,13 @@ class Gathering:
 
 
 def _join(parts: list[Arrivals]) -> Arrivals:
-    topics = [topic for part in parts for topic in part.topics]
-    payloads = [payload for part in parts for payload in part.payloads]
-    packet_ids = [packet_id for part in parts for packet_id in part.packet_ids]
+    topics: list[str] = []
+    payloads: list[bytes] = []
+    packet_ids: list[int] = []
+    for part in parts:
+        topics += part.topics
+        payloads += part.payloads
+        packet_ids += part.packet_ids
     at_least_once: list[int] | range = range(len(packet_ids))
     if len(packet_ids) not in (0, len(topics)):
         at_least_once = _shifted(parts)

@@ -89,7 +89,7 @@ class Arrivals(NamedTuple):
 
 
 class Recent(NamedTuple):
-    """The newest QoS 1 messages, oldest first: packet ids and CRC-32 of topic and payload, shape (n,)."""
+    """The newest QoS 1 messages, oldest first: packet ids and what tells messages apart (`decode`), shape (n,)."""
 
     packet_ids: NDArray[np.uint16]
     hashes: NDArray[np.uint32]

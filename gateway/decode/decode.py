@@ -16,15 +16,17 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.config import DIALECTS, Source
-from gateway.decode.discover import Discover
+from gateway.decode.discover import Discover, Discovered
+from gateway.decode.fingerprint import fingerprint
 from gateway.decode.letters import DeadLetter, Letters
 from gateway.decode.memory import Memory
-from gateway.decode.payloads import Dead, Fields, Payloads, payloads_of
+from gateway.decode.payloads import Dead, Fields, payloads_of
 from gateway.decode.routes import IGNORED, UNMATCHED, Routes
 from gateway.decode.stamps import ABSENT, Times
 from gateway.records import (
@@ -43,9 +45,16 @@ from gateway.records import (
 MAX_PAYLOAD = 64 << 10
 """Bytes of a payload; a larger one is refused with cause `too_large`."""
 
-_REDELIVERED = -2
-
 Slots = NDArray[np.int64]
+
+
+class _Share(NamedTuple):
+    """The messages of one source in a batch, what was read from them, and which are refused, by place in `rows`."""
+
+    source: int
+    rows: Sequence[int]
+    content: Fields | Discovered | None
+    dead: Dead
 
 
 class Decode:
@@ -81,68 +90,89 @@ class Decode:
         if not arrivals.topics:
             return Decoded(no_readings(), [], tally, no_recent())
         slots = self._routes.slots(arrivals.topics)
-        recent, repeated = self._remember(arrivals, slots)
+        shares = [self._read(arrivals, slots, source, rows) for source, rows in self._shares(slots)]
+        recent, again = self._remember(arrivals, slots, shares)
+        if again is not None:
+            tally.redelivered = int(np.count_nonzero(again))
+            shares = [self._anew(share, again, arrivals, slots) for share in shares]
         parts: list[Readings] = []
-        for source, rows in self._shares(slots, repeated):
-            if source == _REDELIVERED:
-                tally.redelivered = len(repeated)
-            elif source == UNMATCHED:
-                self._refuse(arrivals, dict.fromkeys(rows, "topic"), now, tally)
-            elif source == IGNORED:
-                tally.decoded += len(rows)
-            else:
-                payloads, dead = _sized(arrivals, rows)
-                firsts = slots if len(rows) == len(slots) else slots[rows]
-                parts += self._read(self._payloads[source], firsts, payloads, dead, now=now, tally=tally)
-                self._refuse(arrivals, {rows[row]: cause for row, cause in dead.items()}, now, tally)
-                tally.decoded += len(rows) - len(dead)
+        for share in shares:
+            self._refuse(arrivals, {share.rows[row]: cause for row, cause in share.dead.items()}, now, tally)
+            tally.decoded += len(share.rows) - len(share.dead)
+            parts += self._readings(share, slots, now, tally)
         return Decoded(join_readings(parts), self._series.names[known:], tally, recent)
 
-    def _remember(self, arrivals: Arrivals, slots: Slots) -> tuple[Recent, list[int]]:
-        """Give the QoS 1 messages that are new, and the rows of those that are not."""
+    def _remember(
+        self, arrivals: Arrivals, slots: Slots, shares: list[_Share]
+    ) -> tuple[Recent, NDArray[np.bool_] | None]:
+        """Give the QoS 1 messages that are new, and which of all messages are not; None if all are."""
         if not arrivals.packet_ids:
-            return no_recent(), []
-        rows, payloads = arrivals.at_least_once, arrivals.payloads
-        if len(rows) < len(payloads):
-            payloads, slots = [payloads[row] for row in rows], slots[list(rows)]
-        topics = self._routes.crc[slots].tolist()
-        hashes = np.fromiter(map(zlib.crc32, payloads, topics), np.uint32, len(payloads))
-        recent = Recent(np.array(arrivals.packet_ids, np.uint16), hashes)
-        repeated: list[int] = []
+            return no_recent(), None
+        rows = arrivals.at_least_once
+        hashes = self._hashes(arrivals, slots, shares)
+        if len(rows) < len(hashes):
+            hashes = hashes[list(rows)]
+        recent, again = Recent(np.array(arrivals.packet_ids, np.uint16), hashes), None
         if arrivals.duplicate is not None:
-            again = self._memory.holds(recent) & np.array(arrivals.duplicate, np.bool_)
-            repeated = np.array(rows, np.int64)[again].tolist()
-            recent = Recent(recent.packet_ids[~again], recent.hashes[~again])
+            known = self._memory.holds(recent) & np.array(arrivals.duplicate, np.bool_)
+            recent = Recent(recent.packet_ids[~known], recent.hashes[~known])
+            again = np.zeros(len(slots), np.bool_)
+            again[np.array(rows, np.int64)[known]] = True
         self._memory.add(recent)
-        return recent, repeated
+        return recent, again
 
-    def _shares(self, slots: Slots, repeated: list[int]) -> Iterator[tuple[int, Sequence[int]]]:
+    def _hashes(self, arrivals: Arrivals, slots: Slots, shares: list[_Share]) -> NDArray[np.uint32]:
+        """Give what tells messages apart: a fingerprint of what was read, else a checksum of the payload."""
+        topics, hashes = self._routes.crc[slots], np.empty(len(slots), np.uint32)
+        for share in shares:
+            rows: list[int] | slice = slice(None) if len(share.rows) == len(slots) else list(share.rows)
+            checked: Sequence[int] = share.rows
+            if isinstance(share.content, Fields):
+                hashes[rows] = fingerprint(topics[rows], share.content)
+                checked = [share.rows[row] for row in share.dead]
+            for row in checked:
+                hashes[row] = zlib.crc32(arrivals.payloads[row], int(topics[row]))
+        return hashes
+
+    def _anew(self, share: _Share, again: NDArray[np.bool_], arrivals: Arrivals, slots: Slots) -> _Share:
+        """Read a share without those of its messages that were sent again."""
+        rows = [row for row in share.rows if not again[row]]
+        return share if len(rows) == len(share.rows) else self._read(arrivals, slots, share.source, rows)
+
+    def _shares(self, slots: Slots) -> Iterator[tuple[int, Sequence[int]]]:
         """Give each source's rows; most batches are of one source."""
         sources = self._routes.source[slots]
-        if repeated:
-            sources[repeated] = _REDELIVERED
         if (sources == sources[0]).all():
             yield int(sources[0]), range(len(sources))
             return
         for source in np.unique(sources).tolist():
             yield source, np.flatnonzero(sources == source).tolist()
 
-    def _read(
-        self, reader: Payloads | Discover, slots: Slots, payloads: list[bytes], dead: Dead, *, now: int, tally: Tally
-    ) -> list[Readings]:
-        """Give the readings of one source's messages; the refused are added to `dead`."""
+    def _read(self, arrivals: Arrivals, slots: Slots, source: int, rows: Sequence[int]) -> _Share:
+        """Read one source's messages; nothing else changes."""
+        if source == UNMATCHED:
+            return _Share(source, rows, None, dict.fromkeys(range(len(rows)), "topic"))
+        if source == IGNORED or not rows:
+            return _Share(source, rows, None, {})
+        payloads, dead = _sized(arrivals, rows)
+        reader = self._payloads[source]
         if isinstance(reader, Discover):
-            return [self._discovered(reader, slots, payloads, dead, now=now, tally=tally)]
-        fields = reader.read(payloads, dead)
-        self._stamp(fields.times, now)
-        return [self._column(fields, number, slots, tally) for number in range(len(fields.values))]
+            names = [self._routes.names[slot] for slot in _of(slots, rows).tolist()]
+            return _Share(source, rows, reader.read(names, payloads, dead), dead)
+        return _Share(source, rows, reader.read(payloads, dead), dead)
 
-    def _discovered(
-        self, reader: Discover, slots: Slots, payloads: list[bytes], dead: Dead, *, now: int, tally: Tally
-    ) -> Readings:
+    def _readings(self, share: _Share, slots: Slots, now: int, tally: Tally) -> list[Readings]:
+        content = share.content
+        if content is None:
+            return []
+        self._stamp(content.times, now)
+        if isinstance(content, Discovered):
+            return [self._discovered(content, tally)]
+        firsts = _of(slots, share.rows)
+        return [self._column(content, number, firsts, tally) for number in range(len(content.values))]
+
+    def _discovered(self, found: Discovered, tally: Tally) -> Readings:
         """Give the readings that name themselves."""
-        found = reader.read([self._routes.names[slot] for slot in slots.tolist()], payloads, dead)
-        self._stamp(found.times, now)
         series = np.fromiter(map(self._series.add, found.names), np.int32, len(found.names))
         times, room = np.repeat(found.times, found.counts), series >= 0
         count(tally.refused, {"series_limit": int(np.count_nonzero(~room)), "name": found.unnamed})
@@ -175,6 +205,10 @@ class Decode:
         for row, cause in dead.items():
             self._letters.add(now, arrivals.topics[row], cause, arrivals.payloads[row])
             tally.dead[cause] = tally.dead.get(cause, 0) + 1
+
+
+def _of(slots: Slots, rows: Sequence[int]) -> Slots:
+    return slots if len(rows) == len(slots) else slots[list(rows)]
 
 
 def _sized(arrivals: Arrivals, rows: Sequence[int]) -> tuple[list[bytes], Dead]:

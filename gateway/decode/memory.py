@@ -15,7 +15,7 @@ _NOTHING = (1 << 64) - 1
 
 
 class Memory:
-    """A ring of packet id and CRC-32, both in one integer."""
+    """A ring of packet id and fingerprint, both in one integer."""
 
     def __init__(self, recent: Recent, size: int) -> None:
         self._ring = np.full(max(size, 1), _NOTHING, np.uint64)
