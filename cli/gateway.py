@@ -82,19 +82,26 @@ def init(broker: str, output: Path, **options: Any) -> None:
 @gateway.command()
 @click.argument("journal", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @CONFIG
+@click.option("--diff", "other_file", type=FILE, metavar="A", help="Print where CONFIG differs from this one.")
+@click.option("--windows/--alerts", "windows", default=None, help="Print only these, as CSV.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with the totals, and nothing else.")
-def replay(journal: Path, config_file: Path, *, as_json: bool) -> None:
-    """Compute a journal's windows anew, under CONFIG, and print them as CSV. Nothing is changed.
+def replay(journal: Path, config_file: Path, other_file: Path | None, *, windows: bool | None, as_json: bool) -> None:
+    """Say what CONFIG makes of a journal: windows as CSV; alerts and totals on standard error.
 
-    JOURNAL is a gateway's data directory or the journal in it. A journal that a gateway is writing must be copied
-    first.
+    JOURNAL is a gateway's data directory or the journal in it; a running gateway may be writing it. Nothing is changed.
+    With --diff both configurations go over the journal side by side, and what differs is printed: alerts that only A
+    raises (-), alerts that only CONFIG raises (+), and counts.
     """
-    settings = load(config_file)
+    if windows is not None and (other_file or as_json):
+        raise click.UsageError("--windows and --alerts choose what is printed as CSV: not with --diff or --json")
+    settings, other = load(config_file), load(other_file) if other_file else None
 
-    from cli.replay import replay as run_replay  # noqa: PLC0415 - loaded when needed
+    from cli.replay import show  # noqa: PLC0415 - loaded when needed
 
-    totals = run_replay(journal, settings, None if as_json else click.echo)
-    click.echo(json.dumps(totals), err=not as_json)
+    if other:
+        show.show_difference(journal, other, settings, as_json=as_json)
+    else:
+        show.show_replay(journal, settings, windows=windows, as_json=as_json)
 
 
 @gateway.group("journal")

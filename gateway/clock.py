@@ -5,7 +5,8 @@ Rules:
 1. Wall time is used whenever it is not behind the last `now`.
 2. When wall time was set back, `now` runs on at half speed until wall time has caught up, so that order is kept and the
    error shrinks.
-3. A wall clock before PLAUSIBLE (a board without a battery wakes in 1970) is not synchronised.
+3. A wall clock before PLAUSIBLE (a board without a battery wakes in 1970) is not synchronised: `now` runs on at full
+   speed from where it was, because such a clock never catches up.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Clock:
         wall, monotonic = self._wall(), self.monotonic()
         elapsed, self._last_monotonic = monotonic - self._last_monotonic, monotonic
         self.synchronised = wall >= PLAUSIBLE
-        self._last = wall if wall >= self._last else self._last + elapsed // 2
+        ahead = elapsed // 2 if self.synchronised else elapsed
+        self._last = wall if wall >= self._last else self._last + ahead
         return self._last
 
 

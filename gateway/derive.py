@@ -1,4 +1,4 @@
-"""One journal record in, its outputs out: the only place that knows the order clean, window.
+"""One journal record in, its outputs out: the only place that knows the order clean, window, score.
 
 Rules:
 
@@ -7,7 +7,9 @@ Rules:
 2. Whatever changes a result is a record: readings, a tick, a change of configuration, a word about the clock.
 3. Definitions come before the outputs that refer to them. The number of a window definition is its digest's for ever:
    another meaning gets another number, so that rows on their way up never change theirs.
-4. Accounting closes after every record: recorded = windowed + removed(reason) + late + pending.
+4. Of one record definitions come first, then windows, then alerts, then what was learnt.
+5. A model's content was checked before it became a record. One that cannot be read all the same is not used, counted.
+6. Accounting closes after every record: recorded = windowed + removed(reason) + late + pending.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 from gateway.clean import Clean
 from gateway.config import PipelineConfig, digest, parse_pipeline, pipeline_text
 from gateway.records import (
+    Alerts,
     ClockRecord,
     Closed,
     ConfigurationRecord,
@@ -28,7 +31,6 @@ from gateway.records import (
     ModelRecord,
     Output,
     Outputs,
-    Readings,
     ReadingsRecord,
     Record,
     State,
@@ -37,7 +39,10 @@ from gateway.records import (
     TickRecord,
     count,
 )
-from gateway.window import Windowing
+from gateway.score import NOTHING, Outcome, Progress, Scoring
+from gateway.window import Passed, Windowing
+from learning import baseline
+from protocol.errors import ModelRefused
 from protocol.manifest import read_sealed
 from protocol.messages import SeriesDefinition, WindowDefinition, WindowRows
 
@@ -52,6 +57,12 @@ class Totals:
     late: int = 0
     windowed: int = 0
     windows: int = 0  # rows stated, revisions included
+    scored: int = 0  # windows of groups, by detectors
+    unscored: dict[str, int] = field(default_factory=dict)  # windows that a detector or rule left out, by reason
+    alerts: int = 0
+    raised: dict[str, int] = field(default_factory=dict)  # alerts, by [[score]] or [[rule]]
+    shadow: dict[str, int] = field(default_factory=dict)  # that models would have raised where they do not score
+    unusable: dict[str, int] = field(default_factory=dict)  # models that could not be read, by reason
 
     def counts(self) -> dict[str, int]:
         """Give all counts under flat names, as they are declared to the cloud."""
@@ -60,6 +71,7 @@ class Totals:
             "recorded": self.recorded,
             "windowed": self.windowed,
             "late": self.late,
+            "alerts": self.alerts,
         }
         flat |= {f"dead.{cause}": number for cause, number in self.tally.dead.items()}
         flat |= {f"refused.{reason}": number for reason, number in self.tally.refused.items()}
@@ -78,6 +90,7 @@ class Derive:
         self.domain = ""
         self._clean = Clean(config)
         self._window = Windowing(config)
+        self._scoring = Scoring(config)
         self._windows_announced = False
         self._numbers = np.empty(0, np.int32)  # of each configured window, once announced
 
@@ -88,7 +101,11 @@ class Derive:
 
     def due(self) -> int:
         """When (ns) a tick would change something; NEVER if nothing waits for time."""
-        return self._window.due()
+        return min(self._window.due(), self._scoring.due())
+
+    def progress(self) -> Progress:
+        """Tell how far the detectors are in learning what is normal."""
+        return self._scoring.progress()
 
     def feed(self, record: Record) -> Outputs:
         """Apply one record and return its outputs, in order; an output's index is its ordinal."""
@@ -97,7 +114,8 @@ class Derive:
                 return self._readings(record)
             case TickRecord(stamp):
                 rows, passed = self._window.tick(stamp)
-                return self._state_windows([], rows, {}, passed.late, passed.windowed)
+                outcome = self._scoring.feed(rows, self._window.passed, stamp)
+                return self._state([], rows, outcome, passed)
             case ConfigurationRecord():
                 return self._configure(record)
             case ClockRecord():
@@ -110,13 +128,26 @@ class Derive:
     def _swap(self, record: ModelRecord) -> Outputs:
         manifest = read_sealed(record.manifest)
         self.models[manifest.name] = record
+        if reason := self._use(record):
+            count(self.totals.unusable, {reason: 1})
         return Outputs([Swapped(manifest.name, manifest.version, manifest.digest, record.stamp)])
+
+    def _use(self, record: ModelRecord) -> str:
+        """Let a model score; give the reason if it cannot."""
+        manifest = read_sealed(record.manifest)
+        try:
+            model = baseline.decode(record.content)
+        except ModelRefused as error:
+            return error.reason
+        self._scoring.use(manifest.name, model, manifest.version)
+        return ""
 
     def define(self, names: Sequence[str]) -> None:
         """Make series known, in order; their integers follow on from those known before."""
         self.names.extend(names)
         self._clean.define(names)
         self._window.define(names)
+        self._scoring.define(names)
 
     def _readings(self, record: ReadingsRecord) -> Outputs:
         first = len(self.names)
@@ -126,13 +157,10 @@ class Derive:
         self.totals.tally.add(record.tally)
         self.totals.recorded += record.readings.rows
         kept, removed = self._clean.feed(record.readings, record.stamp)
-        rows, late, windowed = self._windowed(kept, record.stamp, removed)
-        return self._state_windows(items, rows, removed, late, windowed)
-
-    def _windowed(self, kept: Readings, now: int, removed: dict[str, int]) -> tuple[WindowRows, int, int]:
-        rows, passed = self._window.feed(kept, now)
+        rows, passed = self._window.feed(kept, record.stamp)
         count(removed, passed.removed)
-        return rows, passed.late, passed.windowed
+        outcome = self._scoring.feed(rows, self._window.passed, record.stamp)
+        return self._state(items, rows, outcome, passed._replace(removed=removed))
 
     def _definitions(self, first: int, names: Sequence[str]) -> list[Output]:
         windows = [] if self._windows_announced else self._window_definitions()
@@ -154,25 +182,39 @@ class Derive:
         numbers = [known.setdefault(name, max(known.values(), default=-1) + 1) for name in digests]
         self._numbers = np.array(numbers, np.int32)
 
-    def _state_windows(
-        self, items: list[Output], rows: WindowRows, removed: dict[str, int], late: int, windowed: int
-    ) -> Outputs:
+    def _state(self, items: list[Output], rows: WindowRows, outcome: Outcome, passed: Passed) -> Outputs:
         if rows.rows:
-            rows = rows._replace(definition=self._numbers[rows.definition])
-            items.append(Closed(rows, self.domain))
+            items.append(Closed(rows._replace(definition=self._numbers[rows.definition]), self.domain))
             self.totals.windows += rows.rows
-        count(self.totals.removed, removed)
-        self.totals.late += late
-        self.totals.windowed += windowed
-        return Outputs(items, removed, late, windowed)
+        self._state_outcome(items, outcome)
+        count(self.totals.removed, passed.removed)
+        self.totals.late += passed.late
+        self.totals.windowed += passed.windowed
+        return Outputs(items, passed.removed, passed.late, passed.windowed, outcome.verdicts)
+
+    def _state_outcome(self, items: list[Output], outcome: Outcome) -> None:
+        if outcome is NOTHING:
+            return
+        if outcome.alerts:
+            items.append(Alerts(outcome.alerts, self.domain))
+        items.extend(outcome.learnt)
+        totals = self.totals
+        totals.scored += sum(len(verdicts.series) for verdicts in outcome.verdicts)
+        count(totals.unscored, outcome.left_out)
+        totals.alerts += len(outcome.alerts)
+        count(totals.raised, outcome.raised)
+        count(totals.shadow, outcome.shadow)
 
     def _configure(self, record: ConfigurationRecord) -> Outputs:
         self.config = parse_pipeline(record.text)
         self._clean.configure(self.config)
         rows, passed = self._window.configure(self.config, record.stamp)
         self._windows_announced = False
+        outcome = self._scoring.configure(self.config, rows, record.stamp)
+        for model in self.models.values():
+            self._use(model)
         # Rows that vanish with their definition are stated before the new numbers are announced.
-        outputs = self._state_windows([], rows, {}, passed.late, passed.windowed)
+        outputs = self._state([], rows, outcome, passed)
         outputs.items.extend(self._definitions(len(self.names), []))
         return outputs
 
@@ -188,6 +230,7 @@ class Derive:
             "totals": asdict(self.totals),
             "clean": self._clean.snapshot(),
             "window": self._window.snapshot(),
+            "score": self._scoring.snapshot(),
         }
 
     @classmethod
@@ -206,4 +249,6 @@ class Derive:
         derive.totals = msgspec.convert(state["totals"], Totals)
         derive._clean.restore(state["clean"])
         derive._window.restore(state["window"])
+        if "score" in state:  # a checkpoint of an earlier version has none: detectors begin anew
+            derive._scoring.restore(state["score"])
         return derive

@@ -48,7 +48,7 @@ from gateway.records import (
     Tally,
     TickRecord,
 )
-from gateway.segment import Files, Log, write_atomically
+from gateway.segment import Files, Log, make_directory, write_atomically
 from protocol import columns, frame
 from protocol.errors import FrameRefused, JournalUnusable
 from protocol.messages import JOURNAL_LANE, Kind
@@ -288,7 +288,7 @@ class Checkpoints:
             raise JournalUnusable(f"a checkpoint of {size} bytes, at most {MAX_CHECKPOINT}")
         data = frame.encode_long(Kind.CHECKPOINT, parts, lane=JOURNAL_LANE)
         try:
-            self.files.mkdir(self.directory)
+            make_directory(self.files, self.directory)
             write_atomically(self.files, self._path(position), data)
             for old in self._positions()[:-2]:
                 self.files.unlink(self._path(old))

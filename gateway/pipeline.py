@@ -144,6 +144,7 @@ class Pipeline:
             journal_written=self.journal.written,
             spool_frames={lane: self.spool.frames(lane) for lane in LANES},
             spool_bytes={lane: self.spool.bytes(lane) for lane in LANES},
+            progress=self.at.derive.progress(),
             models=bus.versions(self.at),
             models_refused=self.models.swap.refused if self.models is not None else {},
             lacking=[
@@ -408,6 +409,10 @@ class Pipeline:
         self.close_record()
         if await self.commit():
             await self.checkpoint()
+        self.close()
+
+    def close(self) -> None:
+        """Close the files at once; what was not committed is gone."""
         self._journal_disk.shutdown()
         self.journal.close()
         self.out.close()

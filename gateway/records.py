@@ -209,6 +209,16 @@ class Swapped:
     stamp: int
 
 
+class Verdicts(NamedTuple):
+    """What a [[score]] thinks of windows that start together, before hold-down; arrays of shape (k,), a row a group."""
+
+    rule: str
+    start: int
+    series: NDArray[np.int32]  # the group's first
+    score: NDArray[np.float64]
+    over: NDArray[np.bool_]  # beyond the threshold
+
+
 Output = Definitions | Closed | Alerts | Learnt | Swapped
 
 
@@ -220,6 +230,7 @@ class Outputs:
     removed: dict[str, int] = field(default_factory=dict)  # readings removed in cleaning, by reason
     late: int = 0
     windowed: int = 0  # readings now inside windows that have been stated
+    verdicts: list[Verdicts] = field(default_factory=list)  # of every window scored; they stay here
 
 
 class SeriesTable:

@@ -15,7 +15,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from gateway.records import (
     Recent,
     Record,
     State,
+    TickRecord,
     join_recent,
     no_recent,
 )
@@ -41,6 +42,9 @@ from protocol.errors import JournalUnusable
 from protocol.frame import load
 from protocol.manifest import Manifest, read_sealed
 from protocol.messages import LANES
+
+OVERDUE = 10**9
+"""In ns: a live gateway ticks within milliseconds of what is due, and journals it."""
 
 
 @dataclass(slots=True)
@@ -144,13 +148,34 @@ def checkpoint_state(at: Replayed) -> State:
     }
 
 
-def rerun(journal: Journal, config: PipelineConfig) -> Iterator[tuple[int, Record, Outputs]]:
-    """Apply `config` to all recorded data, as if it had been there from the beginning; nothing is written."""
-    derive = Derive(config)
-    derive.define(journal.about_oldest().get("names") or [])
-    for seq, record in journal.records(journal.oldest):
-        if not isinstance(record, ConfigurationRecord):
-            yield seq, record, derive.feed(complete(record, len(derive.names)))
+def rerun(journal: Journal, *configs: PipelineConfig) -> Iterator[tuple[int, Record, list[Outputs]]]:
+    """Apply each of `configs` to all recorded data, as if it had been there from the beginning; nothing is written.
+
+    Yields (record's sequence, record, each one's outputs). What the journal says of configurations is passed over; a
+    tick that one of these would have had and the recorded one had not is made up, as sequence 0.
+    """
+    derives = [Derive(config) for config in configs]
+    names = journal.about_oldest().get("names") or []
+    for derive in derives:
+        derive.define(names)
+    stamp = 0
+    for seq, stored in journal.records(journal.oldest):
+        if not isinstance(stored, ConfigurationRecord):
+            record = complete(stored, len(derives[0].names))
+            for tick in missed(derives, stamp, record.stamp):
+                yield 0, tick, [derive.feed(tick) for derive in derives]
+            yield seq, record, [derive.feed(record) for derive in derives]
+            stamp = record.stamp
+
+
+def missed(derives: Sequence[Derive], after: int, before: int) -> Iterator[TickRecord]:
+    """Give the ticks between two records that are OVERDUE at the second; each is to be applied when it is given."""
+    while after < before - OVERDUE:  # or nothing can be: all that was due `after` has been done
+        due = min(derive.due() for derive in derives)
+        if not after < due < before - OVERDUE:
+            return
+        after = due
+        yield TickRecord(due)
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from gateway.derive import Totals
 from gateway.records import count
+from gateway.score import Progress
 
 FSYNC_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Seconds. A good SSD syncs in about 1 ms, an SD card in 5 to 50; above 100 ms it holds up the commit interval."""
@@ -32,9 +33,10 @@ class Vitals:
     journal_written: int
     spool_frames: dict[str, int]
     spool_bytes: dict[str, int]
+    progress: Progress
+    models: dict[str, int]  # the version of each model that scores
+    models_refused: dict[str, int]  # manifests and parts, by reason
     lacking: list[str]  # why it is not ready; empty when it is
-    models: dict[str, int] = field(default_factory=dict)  # the version of each model that scores
-    models_refused: dict[str, int] = field(default_factory=dict)  # manifests and parts, by reason
 
 
 class VitalsCollector(Collector):
@@ -48,6 +50,7 @@ class VitalsCollector(Collector):
         vitals = self.read()
         yield from _arrivals(vitals)
         yield from _results(vitals)
+        yield from _scores(vitals)
         yield from _models(vitals)
         yield from _storage(vitals)
 
@@ -75,6 +78,18 @@ def _results(vitals: Vitals) -> Iterator[Metric]:
     yield _counter("frames_sent", "frames sent up", vitals.frames_sent)
     yield _counter("frames_receipted", "frames the cloud has committed", vitals.frames_receipted)
     yield _gauge("cloud_connected", "1 while the uplink is open", int(vitals.cloud_connected))
+
+
+def _scores(vitals: Vitals) -> Iterator[Metric]:
+    totals, progress = vitals.totals, vitals.progress
+    yield _counter("alerts", "alerts raised, by rules and by what has been learnt", totals.alerts)
+    yield _counters("alerts_shadow", "alerts that a model would have raised", "model", totals.shadow)
+    yield _counter("windows_scored", "windows of groups that detectors have scored", totals.scored)
+    yield _counters("windows_unscored", "windows left out, by reason", "reason", totals.unscored)
+    groups = {"warming": progress.warming, "scoring": progress.scoring}
+    yield _gauges("score_groups", "groups that learn, and groups that score by themselves", "state", groups)
+    yield _gauge("score_windows_seen", "windows that the least of the learning groups has seen", progress.seen)
+    yield _gauge("score_windows_needed", "windows that it needs", progress.needed)
 
 
 def _models(vitals: Vitals) -> Iterator[Metric]:

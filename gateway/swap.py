@@ -9,8 +9,8 @@ Rules:
    way. What has come of a content is kept, by its digest, until another download begins.
 4. Silence is answered by asking again, ATTEMPTS times, ever slower; then the model is refused as `silent`, rests for
    REST_NS, and is asked for anew. While the bus is away nothing is asked and no time runs.
-5. A part counts only if it was asked for: any other changes nothing. A content counts only as a whole: its digest is
-   that of the manifest, and the schema's check accepts it.
+5. A part counts only if it was asked for: any other changes nothing, and is refused unless it is merely late. A content
+   counts only as a whole: its digest is that of the manifest, and the schema's check accepts it.
 6. A refusal is counted each time, and reported once per model, version and reason.
 7. No manifest, however signed, changes what scores: only a whole content does, by Apply.
 
@@ -33,13 +33,14 @@ Rules:
 | the content | `models.max_bytes` | refused as `size` before it is asked for |
 | manifests that wait | one per [[score]] | the newer one replaces |
 | refusals remembered | MAX_REPORTED | the oldest is forgotten, and would be reported again |
+| contents once asked for | MAX_ASKED_FOR | the oldest is forgotten, and a late part of it would be counted |
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from gateway.records import NEVER
 from protocol.errors import ModelRefused
@@ -54,6 +55,7 @@ REST_NS = 600 * 10**9
 """A cloud that is restarted or moved is back by then; six small messages in 13 minutes burden nobody."""
 
 MAX_REPORTED = 256
+MAX_ASKED_FOR = 16
 
 
 class Ask(NamedTuple):
@@ -80,6 +82,8 @@ class Report(NamedTuple):
 
 
 Instruction = Ask | Apply | Report
+
+Key = TypeVar("Key")
 
 Check = Callable[[bytes], object]
 """Reads a content; ModelRefused if it may not score."""
@@ -119,6 +123,7 @@ class Swap:
         self._offers: dict[str, _Offer] = {}  # by name, in the order in which they came
         self._current: _Offer | None = None
         self._digest, self._content = "", bytearray()  # what has come of which content
+        self._asked_for: dict[str, None] = {}  # digests, oldest first
         self._missing = False  # the cloud's last answer was that it has no such content
         self._asked = 0  # how often for the part that is under way
         self._ask_at = NEVER
@@ -242,6 +247,7 @@ class Swap:
         if self._digest != offer.manifest.digest or len(self._content) >= offer.manifest.size:
             self._digest, self._content = offer.manifest.digest, bytearray()
         self._current, self._asked, self._missing = offer, 0, False
+        _remember(self._asked_for, self._digest, MAX_ASKED_FOR)
         return self._ask(offer, now)
 
     def _want(self, offer: _Offer) -> Want:
@@ -287,9 +293,8 @@ class Swap:
     # Parts that do not belong, and refusals.
 
     def _is_known(self, digest: str) -> bool:
-        """Whether a part of this content is merely late: it scores, waits, or rests."""
-        waiting = (offer.manifest for offer in self._offers.values())
-        return any(manifest.digest == digest for manifest in (*waiting, *self._scoring.values()))
+        """Whether a part of this content is merely late."""
+        return digest in self._asked_for or any(digest == manifest.digest for manifest in self._scoring.values())
 
     def _is_repeated(self, chunk: Chunk) -> bool:
         end = chunk.offset + len(chunk.data)
@@ -307,10 +312,15 @@ class Swap:
         key = (model, version, reason)
         if not model or key in self._reported:
             return []
-        while len(self._reported) >= MAX_REPORTED:
-            del self._reported[next(iter(self._reported))]
-        self._reported[key] = None
+        _remember(self._reported, key, MAX_REPORTED)
         return [Report(model, version, reason, digest)]
+
+
+def _remember(memory: dict[Key, None], key: Key, most: int) -> None:
+    memory.pop(key, None)
+    while len(memory) >= most:
+        del memory[next(iter(memory))]
+    memory[key] = None
 
 
 def _is_same(manifest: Manifest, known: Manifest | None) -> bool:

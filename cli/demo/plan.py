@@ -95,6 +95,7 @@ revise_for = "3m"
 [[score]]
 name = "{MODEL}"
 series = "*/value"
+warmup = 60
 share = "2s"
 
 [models]

@@ -110,8 +110,8 @@ REST = """\
 # by = "device" takes all series of a device together.
 [[score]]
 by = "series"
-# warmup = 60
-# threshold = 6.0
+# warmup = 360
+# threshold = 3.5
 
 # A fixed limit beside it.
 # [[rule]]

@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -23,7 +24,7 @@ class Files(Protocol):
     """What a log, a checkpoint and a spool ask of a file system. All raise OSError."""
 
     def mkdir(self, path: Path) -> None:
-        """Make a directory and its parents, durably; it may exist."""
+        """Make a directory in one that exists; it may exist itself."""
 
     def names(self, path: Path) -> list[str]:
         """List a directory, sorted; an absent one is empty."""
@@ -78,11 +79,8 @@ class OsFiles:
     """The operating system's files."""
 
     def mkdir(self, path: Path) -> None:
-        """Make a directory and its parents, durably; it may exist."""
-        if not path.is_dir():
-            self.mkdir(path.parent)
-            path.mkdir(exist_ok=True)
-            self.sync_directory(path.parent)
+        """Make a directory in one that exists; it may exist itself."""
+        path.mkdir(exist_ok=True)
 
     def names(self, path: Path) -> list[str]:
         """List a directory, sorted; an absent one is empty."""
@@ -172,6 +170,69 @@ class OsFiles:
         return time.monotonic()
 
 
+class ReadOnlyFiles(OsFiles):
+    """Files to look at only, perhaps while their owner writes: nothing is locked, nothing on the disk is changed.
+
+    What the opening of a log would put in order stays as it is; whatever would write something new fails with EROFS.
+    """
+
+    def mkdir(self, path: Path) -> None:
+        """Leave the disk as it is."""
+
+    def create(self, path: Path) -> int:
+        """Refuse."""
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    def reopen(self, path: Path) -> int:
+        """Give a descriptor that is none: nothing is written to it."""
+        del path
+        return -1
+
+    def write(self, descriptor: int, data: bytes) -> None:
+        """Refuse."""
+        del descriptor, data
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def sync(self, descriptor: int) -> None:
+        """Do nothing: what is read here may not be durable yet."""
+
+    def sync_directory(self, path: Path) -> None:
+        """Do nothing."""
+
+    def close(self, descriptor: int) -> None:
+        """Do nothing: no descriptor is ever given."""
+
+    def truncate(self, path: Path, size: int) -> None:
+        """Leave the file as long as it is: its end may be a record that is just being written."""
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Leave the name as it is."""
+
+    def unlink(self, path: Path) -> None:
+        """Leave the file where it is."""
+
+    def rmdir(self, path: Path) -> None:
+        """Leave the directory where it is."""
+
+    def lock(self, path: Path) -> int:
+        """Give a descriptor that is none, and lock nobody out."""
+        del path
+        return -1
+
+
+def make_directory(files: Files, path: Path) -> None:
+    """Make a directory and its parents, durably; OSError if that failed.
+
+    One that exists is made durable too: whoever made it may have been killed before that.
+    """
+    try:
+        files.mkdir(path)
+    except FileNotFoundError:
+        make_directory(files, path.parent)
+        files.mkdir(path)
+    files.sync_directory(path.parent)
+
+
 def write_atomically(files: Files, path: Path, data: bytes) -> None:
     """Put a whole file in place, durably, or leave the old one as it was; OSError if that failed."""
     draft = path.with_name(path.name + ".tmp")
@@ -189,7 +250,7 @@ def write_atomically(files: Files, path: Path, data: bytes) -> None:
 def lock_directory(files: Files, directory: Path) -> int:
     """Make a directory and lock it for this process; JournalUnusable if another has it, or it cannot be made."""
     try:
-        files.mkdir(directory)
+        make_directory(files, directory)
         return files.lock(directory / "lock")
     except BlockingIOError:
         raise JournalUnusable(f"{directory} is in use by another process") from None

@@ -66,6 +66,10 @@ class Windowing:
         """Bytes that windows take."""
         return sum(panes.nbytes for panes in self._panes)
 
+    def passed(self, definition: int, series: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give the event time (ns) up to which all windows of these series have been stated."""
+        return self._panes[definition].stated[self._watermark.device[series]]
+
     def define(self, names: Sequence[str]) -> None:
         """Append series; device and definitions of each are looked up once, here."""
         self._names.extend(names)

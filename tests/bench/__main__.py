@@ -2,14 +2,16 @@
 
 python -m tests.bench                 # all rows, about ten minutes
 python -m tests.bench throughput wire # some of them
+python -m tests.bench detectors --data DIR  # on public sets (skab_valve1.npz, nab.npz), which are not part of this
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from tests.bench import broker, quiet, throughput, uplink
+from tests.bench import broker, detectors, quiet, throughput, uplink
 from tests.bench.rig import machine, say
 
 Figures = dict[str, object]
@@ -32,15 +34,22 @@ ROWS: dict[str, Callable[[], Iterator[Figures]]] = {
 }
 
 
-def main(names: list[str]) -> None:
-    """Measure the rows asked for, or all of them."""
-    if unknown := [name for name in names if name not in ROWS]:
-        raise SystemExit(f"unknown row {unknown[0]!r}; one of {', '.join(ROWS)}")
+def main() -> None:
+    """Measure the rows asked for, or all of them; `detectors` only where its data are."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}, detectors; all without one")
+    parser.add_argument("--data", type=Path, help="directory of the public sets")
+    asked = parser.parse_args()
+    rows = dict(ROWS)
+    if data := asked.data:
+        rows["detectors"] = lambda: detectors.measure(data)
+    if unknown := [name for name in asked.rows if name not in rows]:
+        parser.error(f"unknown row {unknown[0]!r}; detectors needs --data, the others are {', '.join(ROWS)}")
     say("machine", machine())
-    for name in names or ROWS:
-        for figures in ROWS[name]():
+    for name in asked.rows or rows:
+        for figures in rows[name]():
             say(name, figures)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -86,6 +86,10 @@ STEPS = [
 ]
 
 
+BRIEF = list({(step.point, step.want): step for step in STEPS}.values())
+"""Each step once, whether just before or just after it."""
+
+
 def content(version: int) -> bytes:
     """Give a baseline of three parts that is like no other."""
     spread = np.random.default_rng(version).normal(size=(len(FEATURES), len(FEATURES)))

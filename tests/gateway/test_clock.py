@@ -17,9 +17,15 @@ from gateway.clock import PLAUSIBLE, Clock
     ],
 )
 def test_now_follows_the_wall_clock_but_never_back(walls: list[int], expected: list[int]) -> None:
-    wall, monotonic = iter(walls), iter(range(0, 1000, 10))
+    wall, monotonic = iter(PLAUSIBLE + wall for wall in walls), iter(range(0, 1000, 10))
     clock = Clock(wall=lambda: next(wall), monotonic=lambda: next(monotonic))
-    assert [clock.now() for _ in walls] == expected
+    assert [clock.now() - PLAUSIBLE for _ in walls] == expected
+
+
+def test_without_a_clock_that_can_be_believed_time_runs_on_at_full_speed() -> None:
+    monotonic = iter(range(0, 1000, 10))
+    clock = Clock(last=500, wall=lambda: 7, monotonic=lambda: next(monotonic))
+    assert [clock.now() for _ in range(3)] == [510, 520, 530]
 
 
 def test_now_is_not_before_the_journals_last_stamp() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +18,7 @@ import pytest
 
 from gateway import outward, pipeline, recovery
 from gateway.clock import Clock
-from gateway.config import Broker, Duration, GatewayConfig, Http, Journal, Size, Source, Time, Window
+from gateway.config import Broker, Duration, GatewayConfig, Http, Journal, Rule, Size, Source, Time, Window
 from gateway.derive import Derive
 from gateway.journal import Checkpoints
 from gateway.pipeline import Pipeline
@@ -125,6 +126,28 @@ async def test_a_message_is_acknowledged_after_its_commit_and_not_before(
         assert await acknowledged(peer, 1) == {2}
         await until(lambda: gateway.at.derive.pending == 0, "all windows are closed")
     assert stated(tmp_path) == 2
+
+
+async def test_an_alert_goes_out_at_once_before_the_commit_that_its_acknowledgement_waits_for(
+    tmp_path: Path, fake_broker: FakeBroker
+) -> None:
+    disk = Disk()
+    config = configuration(tmp_path, fake_broker.url)
+    async with running(msgspec.structs.replace(config, rule=(Rule(when="value > 5", name="hot"),)), disk) as gateway:
+        peer = await fake_broker.accept()
+        await peer.greet()
+        disk.hold.clear()
+        peer.send(publish(9, packet_id=1))
+        said = await peer.expect(mqtt5.PublishPacket)
+        assert gateway.intake is not None
+        assert gateway.intake.counters.acknowledged == 0
+        alert = json.loads(said.payload)
+        assert (said.topic, said.qos, said.retain) == ("fieldgate/v1/edge/alerts", mqtt5.QoS.AT_MOST_ONCE, False)
+        assert (alert["rule"], alert["series"], alert["score"], alert["threshold"]) == ("hot", ["d/m"], 9.0, 5.0)
+        disk.hold.set()
+        assert await acknowledged(peer, 1) == {1}
+        assert gateway.vitals().totals.alerts == 1
+    assert alerted(tmp_path) == [alert["start"]]
 
 
 async def test_a_message_that_cannot_be_read_is_acknowledged_like_any_other(
@@ -297,6 +320,14 @@ def stated(directory: Path) -> int:
     bodies = [frame.load(held.kind, held.body) for held in spool.each("telemetry")]
     spool.close()
     return sum(int(decode_windows(body.columns).count.sum()) for body in bodies)
+
+
+def alerted(directory: Path) -> list[int]:
+    """When the windows began that the spooled alerts are about."""
+    spool = Spool.open(OsFiles(), directory / "data" / "spool", configuration(directory).spool, new_epoch=lambda: 1)
+    bodies = [frame.load(held.kind, held.body) for held in spool.each("alerts")]
+    spool.close()
+    return [alert.start for body in bodies for alert in body.alerts]
 
 
 def checkpointed(directory: Path) -> Derive:

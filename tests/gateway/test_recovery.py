@@ -324,7 +324,7 @@ def test_rerun_applies_another_configuration_to_everything(tmp_path: Path) -> No
     longer = PipelineConfig(window=(Window(series="pump/*", size=Duration(10 * S)),))
     closed = [
         (int(row.count[0]), float(row.mean[0]))
-        for _, _, outputs in recovery.rerun(journal, longer)
+        for _, _, [outputs] in recovery.rerun(journal, longer)
         for row in (item.rows for item in outputs.items if isinstance(item, Closed))
     ]
     journal.close()

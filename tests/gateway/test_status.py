@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from gateway.derive import Totals
 from gateway.records import Tally
+from gateway.score import Progress
 from gateway.status import Status, Vitals
 from protocol.messages import LANES
 
@@ -21,6 +22,10 @@ WELL = Vitals(
         late=5,
         windowed=7,
         windows=2,
+        alerts=3,
+        shadow={"pumps": 2},
+        scored=50,
+        unscored={"missing": 6},
     ),
     unread={"malformed": 1, "too_large": 0},
     pending=3,
@@ -32,6 +37,7 @@ WELL = Vitals(
     spool_frames=dict.fromkeys(LANES, 0) | {"telemetry": 6},
     spool_bytes=dict.fromkeys(LANES, 0) | {"telemetry": 600},
     lacking=[],
+    progress=Progress(3, 7, 12, 60),
     models={"pumps": 4, "fans": 1},
     models_refused={"older": 2, "signature": 1},
 )
@@ -81,6 +87,14 @@ async def test_metrics_say_every_count_by_its_fixed_name(face: Face) -> None:
         "fieldgate_readings_windowed_total": 7,
         "fieldgate_readings_pending": 3,
         "fieldgate_windows_closed_total": 2,
+        "fieldgate_alerts_total": 3,
+        'fieldgate_alerts_shadow_total{model="pumps"}': 2,
+        "fieldgate_windows_scored_total": 50,
+        'fieldgate_windows_unscored_total{reason="missing"}': 6,
+        'fieldgate_score_groups{state="warming"}': 3,
+        'fieldgate_score_groups{state="scoring"}': 7,
+        "fieldgate_score_windows_seen": 12,
+        "fieldgate_score_windows_needed": 60,
         'fieldgate_model_version{model="pumps"}': 4,
         'fieldgate_model_version{model="fans"}': 1,
         'fieldgate_models_refused_total{reason="older"}': 2,

@@ -184,9 +184,10 @@ def test_a_newer_version_replaces_an_older_one_that_is_under_way() -> None:
     gateway.announced(0, old)
     gateway.part(1, OLD, 0, 6)
     assert gateway.announced(2, new) == [asks(NEW, 0, 6)]
-    assert gateway.part(3, OLD, 6, 11) == [Report("pumps", 2, "chunk", new.digest)]
+    assert gateway.part(3, OLD, 6, 11) == [], "it was on its way"
     assert gateway.announced(4, old) == [refuses(old, "older")]
     assert gateway.part(5, NEW, 0, 6) == [asks(NEW, 6, 6)]
+    assert gateway.swap.refused == {"older": 1}
 
 
 def test_one_model_is_downloaded_after_the_other() -> None:
