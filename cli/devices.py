@@ -73,7 +73,12 @@ class Devices:
         return self._topics[device], f'{{"time":{self.due(k)},"value":{value},"n":{self.first + turn}}}'.encode()
 
 
+def begins(lap: int, length: int) -> int:
+    """Give where in a table the device begins that is the `lap`-th, from 0, to replay it."""
+    return lap * 997 % length
+
+
 def _texts(table: Sequence[float], lap: int) -> list[str]:
     """Write a table out as JSON numbers, beginning elsewhere for every further device that replays it."""
-    begin = lap * 997 % len(table)
+    begin = begins(lap, len(table))
     return [repr(float(value)) for value in [*table[begin:], *table[:begin]]]

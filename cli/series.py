@@ -72,6 +72,21 @@ def _series_of(path: Path, name: str, arrays: dict[str, NDArray[np.generic]]) ->
     return Series(name, scaled * unit, value.astype(np.float64))
 
 
+def labelled(path: Path) -> dict[str, NDArray[np.bool_]]:
+    """Tell which readings of each series of an .npz lie in an anomaly, first to last time in `NAME|w`, shape (k, 2)."""
+    with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
+        arrays = {key: archive[key] for key in archive.files}
+    names = [key.removesuffix("|w") for key in arrays if key.endswith("|w")]
+    return {name: _within(arrays[f"{name}|t"], arrays[f"{name}|w"]) for name in names}
+
+
+def _within(time: NDArray[np.generic], spans: NDArray[np.generic]) -> NDArray[np.bool_]:
+    inside = np.zeros(len(time), np.bool_)
+    for first, last in spans:
+        inside |= (time >= first) & (time <= last)
+    return inside
+
+
 def _unit(size: float) -> int:
     return next(unit for least, unit in UNITS if size >= least)
 

@@ -22,6 +22,7 @@ class Reports:
     def __init__(self) -> None:
         self.pairs: dict[str, Ranges] = {}
         self.highest = 0  # the highest counter acknowledged
+        self.firsts: list[int] = []  # the counters with which its lives began
         self._first = 0  # where the counters of this life begin
         self._now: dict[str, Any] = {}
         self._before = {"published": 0, "bytes_json": 0}
@@ -44,6 +45,7 @@ class Reports:
         self._before = {name: self.count(name) for name in self._before}
         self._now = {}
         self._first = max(self._first, self.highest) + MARGIN if self._first else 1
+        self.firsts.append(self._first)
         return self._first
 
     def count(self, name: str) -> int:
@@ -194,6 +196,7 @@ def result(
     bytes_json: int,
     latencies: Sequence[float],
     models: Mapping[str, int],
+    labelled: int,
     restarts: Mapping[str, int],
     seconds: float,
 ) -> dict[str, Any]:
@@ -214,6 +217,7 @@ def result(
         "latency_ms": {"p50": quantile(latencies, 0.5), "p99": quantile(latencies, 0.99)},
         "gateways": last.gateways,
         "alerts": last.alerts,
+        "labelled": labelled,
         "shadow": last.shadow,
         "models": dict(models),
         "refused": last.refused,
@@ -232,7 +236,8 @@ def summary(balance: Account, result: dict[str, Any]) -> list[str]:
         f"published {balance.published:,}, acknowledged {balance.acknowledged:,}, lost {balance.lost:,}",
         f"in the cloud {balance.accounted:,}, declared as dropped {balance.declared:,}",
         f"{result['windows_stored']:,} windows of {result['recorded']:,} readings",
-        f"{result['alerts']} alerts, {result['shadow']} in the shadow; versions of the model: "
+        f"{result['alerts']} alerts, {result['labelled']} of them on anomalies that people had labelled,"
+        f" {result['shadow']} in the shadow; versions of the model: "
         + (", ".join(f"{version} on {name}" for name, version in result["models"].items()) or "none"),
         f"{frames['sent']:,} frames, {frames['duplicate']:,} duplicate, {frames['quarantined']:,} quarantined",
         f"{result['bytes_json']:,} bytes of JSON became {result['bytes_up']:,} bytes up, {each:.2f} a reading",

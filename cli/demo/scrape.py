@@ -58,6 +58,12 @@ async def fleet(cloud: str) -> list[dict[str, Any]]:
     return found
 
 
+async def alerts(cloud: str) -> list[Mapping[str, Any]]:
+    """Give the newest alerts, a page of them."""
+    found: list[Mapping[str, Any]] = json.loads(await get(f"{cloud}/v1/alerts?limit={PAGE}"))["alerts"]
+    return found
+
+
 async def counters(cloud: str, gateway: str) -> dict[str, int]:
     """Give the ids of a gateway's series of counters, by device."""
     query = {"gateway": gateway, "match": "*/n", "limit": PAGE}

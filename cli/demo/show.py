@@ -15,7 +15,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from cli.accounting import Account, Stated, account, declared_pairs, dropped_rea
 from cli.demo import counts, scrape
 from cli.demo.children import Child
 from cli.demo.counts import Edge, Reports
+from cli.demo.labels import Labels, turns
 from cli.demo.plan import PAGE_PORT, RATE, Gateway, Plan, is_free
 from cli.demo.scrape import Unanswered
 from cloud.firstrun import describe_page
@@ -54,6 +55,8 @@ class Show:
         self.reports = {gateway.name: Reports() for gateway in plan.gateways}
         self.edges = {gateway.name: Edge() for gateway in plan.gateways}
         self.fleet: list[dict[str, Any]] = []
+        self.counters: dict[str, list[Mapping[str, Any]]] = {}  # windows of the devices' counters, by gateway/device
+        self.labelled = 0  # alerts on anomalies that people had labelled
         self.last = counts.sample_of(0, list(self.edges.values()), [])
         self._usual = PAGE_PORT if is_free(PAGE_PORT) else 0
         self._logs = plan.directory / "logs"
@@ -241,12 +244,14 @@ class Show:
             await asyncio.sleep(ASK_S)
 
     async def _balance(self, stopped: int) -> tuple[Account, list[float]]:
+        self.labelled = 0
         pairs = {f"{name}/{device}": known for name, one in self.reports.items() for device, known in one.pairs.items()}
         windows: dict[str, list[Stated]] = {}
         latencies: list[float] = []
         try:
             for name in self.reports:
                 await self._read(name, windows, latencies, stopped)
+            await self._count_labelled()
         except Unanswered:
             self.cloud_away = True
         declared = sum(declared_pairs(edge.dropped) for edge in self.edges.values())
@@ -255,9 +260,18 @@ class Show:
 
     async def _read(self, name: str, into: dict[str, list[Stated]], latencies: list[float], stopped: int) -> None:
         for device, number in (await scrape.counters(self.cloud_url, name)).items():
+            self.counters[f"{name}/{device}"] = held = []
             async for page in scrape.windows(self.cloud_url, number, self.since):
                 into.setdefault(f"{name}/{device}", []).extend(counts.stated(page))
                 latencies += counts.latencies_ms(page, stopped)
+                held += page
+
+    async def _count_labelled(self) -> None:
+        labels = Labels.read()
+        for alert in await scrape.alerts(self.cloud_url):
+            gateway, device = alert["gateway"], alert["names"][0].removesuffix("/value")
+            counters = self.counters.get(f"{gateway}/{device}", [])
+            self.labelled += labels.holds(device, turns(counters, alert["start"], self.reports[gateway].firsts))
 
     def _result(self, balance: Account, latencies: list[float], seconds: float) -> dict[str, Any]:
         frames = {
@@ -271,6 +285,7 @@ class Show:
             bytes_json=sum(one.count("bytes_json") for one in self.reports.values()),
             latencies=latencies,
             models=counts.versions(self.fleet),
+            labelled=self.labelled,
             restarts={child.name: child.restarts for child in self.children},
             seconds=seconds,
         )

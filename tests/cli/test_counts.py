@@ -171,6 +171,7 @@ def test_the_result_is_one_object_with_the_names_that_were_promised() -> None:
         bytes_json=40_000,
         latencies=[300.0, 500.0],
         models={"gateway-1": 2, "gateway-2": 0},
+        labelled=1,
         restarts={"broker": 0, "gateway-1": 2},
         seconds=9.04,
     ) == {
@@ -185,6 +186,7 @@ def test_the_result_is_one_object_with_the_names_that_were_promised() -> None:
         "latency_ms": {"p50": 500.0, "p99": 500.0},
         "gateways": 2,
         "alerts": 3,
+        "labelled": 1,
         "shadow": 4,
         "models": {"gateway-1": 2, "gateway-2": 0},
         "refused": 1,

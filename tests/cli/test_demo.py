@@ -106,6 +106,7 @@ def test_the_end_is_told_in_lines_that_name_losses_first() -> None:
         bytes_json=40_000,
         latencies=[300.0],
         models={"gateway-1": 2, "gateway-2": 0},
+        labelled=1,
         restarts={},
         seconds=9.0,
     )
@@ -113,7 +114,10 @@ def test_the_end_is_told_in_lines_that_name_losses_first() -> None:
         "published 20, acknowledged 0, lost 0",
         "in the cloud 0, declared as dropped 0",
         "64 windows of 1,280 readings",
-        "3 alerts, 4 in the shadow; versions of the model: 2 on gateway-1, 0 on gateway-2",
+        (
+            "3 alerts, 1 of them on anomalies that people had labelled, 4 in the shadow;"
+            " versions of the model: 2 on gateway-1, 0 on gateway-2"
+        ),
         "13 frames, 1 duplicate, 0 quarantined",
         "40,000 bytes of JSON became 1,280 bytes up, 1.00 a reading",
         "from a window's end to its commit: p50 300.0 ms, p99 300.0 ms",
