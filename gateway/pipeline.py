@@ -51,7 +51,7 @@ from gateway.records import (
     TickRecord,
 )
 from gateway.segment import Files, OsFiles
-from gateway.service import Bulletin, Course, secret
+from gateway.service import Bulletin, Course, give_back, secret
 from gateway.status import Status, Vitals
 from protocol.errors import JournalUnusable
 from protocol.messages import LANES
@@ -387,6 +387,8 @@ class Pipeline:
         try:
             save = self.checkpoints.save
             await asyncio.get_running_loop().run_in_executor(self._journal_disk, save, position, state)
+            del state
+            await asyncio.get_running_loop().run_in_executor(self._journal_disk, give_back)
         except JournalUnusable as error:
             log.error("checkpoint: %s", error)  # noqa: TRY400 - the operator needs the cause, not our stack
             self._make_room(error)

@@ -45,6 +45,13 @@ def settle_memory() -> None:
         mallopt(M_ARENA_MAX, 2)
 
 
+def give_back() -> None:
+    """Let the allocator return what is free, after something large; only glibc keeps it otherwise."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 class Course(NamedTuple):
     """How far a gateway has come: counters since it began, frames that wait for a receipt, and its connections."""
 

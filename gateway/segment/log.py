@@ -64,6 +64,7 @@ class Log(History):
         self._active: int | None = None  # descriptor of the newest file, while it may get more bytes
         self._locked: int | None = None
         self._begin_new = True
+        self._passing: tuple[int, bytes] | None = None  # a file to pass over what was given up, while none does
         self._planned = self._planned_records = self._began = 0  # of the file that the last append goes to
 
     @classmethod
@@ -112,16 +113,6 @@ class Log(History):
             self._active = self.files.reopen(self._path(self.newest_first))
             self._planned, self._planned_records = found.index.end, len(found.index.offsets)
             self._begin_new, self._began = False, found.resumable
-            self._make_durable()
-
-    def _make_durable(self) -> None:
-        """Sync what a process that was killed may have written only; what cannot be synced gets no more bytes."""
-        assert self._active is not None
-        try:
-            self.files.sync(self._active)
-            self.files.sync_directory(self.directory)
-        except OSError:
-            self._abandon(None)
 
     def _stand(self, seq: int, chain: int) -> None:
         self.next, self.chain = seq, chain
@@ -164,8 +155,16 @@ class Log(History):
             self._stand(seq, self.chain)
             self._begin_new = True
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether sequences were given up that the next commit must pass over, before anybody is told of them."""
+        return self._passing is not None
+
     def forget_waiting(self) -> tuple[int, int] | None:
-        """Give up all records that wait for a commit, and say which; None if there are none or a commit is at work."""
+        """Give up all records that wait for a commit, and say which; None if there are none or a commit is at work.
+
+        Say so to others only after the next commit: it makes durable that these sequences were given.
+        """
         if not self._disk.acquire(blocking=False):
             return None
         try:
@@ -177,6 +176,7 @@ class Log(History):
                 self.pending_bytes = 0
             self._holes.add(*gone)  # missed, but not damaged
             self._begin_new = True
+            self._passing = self.next, self._opening(self.next, self.chain, 0, whole=True, about=self.about())
             return gone
         finally:
             self._disk.release()
@@ -188,24 +188,32 @@ class Log(History):
         with self._disk:
             with self._lock:
                 batch = list(self._waiting)
+                place = None if batch else self._passing
+            if place:
+                self._put(*place, [])
             while batch:
                 rest = list(takewhile(lambda waiting: not waiting.opening, batch[1:]))
                 chunk, batch = [batch[0], *rest], batch[1 + len(rest) :]
-                self._put(chunk[0].seq, chunk[0].opening or self._continuation(chunk[0]), chunk)
+                self._put(chunk[0].seq, self._header(chunk[0]), chunk)
             return self.durable
 
     def roll(self, stamp: int) -> None:
         """Commit, then begin a new file that holds only what `about` says; its first record is the next append."""
         self.commit()
+        assert self.newest_first < self.next or not self._segments, "the newest file holds nothing already"
         with self._disk:
             self._put(self.next, self._opening(self.next, self.chain, stamp, whole=True, about=self.about()), [])
         self._begin_new, self._began = False, stamp
         self._planned, self._planned_records = self._index.end, 0
 
-    def _continuation(self, head: _Waiting) -> bytes:
-        """Give no bytes while the newest file takes more, else the SEGMENT frame of one that continues it (rule 4)."""
-        if self._active is not None:
+    def _header(self, head: _Waiting) -> bytes:
+        """Give the SEGMENT frame of the file that this record begins, b"" if it goes into the newest (rules 3 and 4)."""
+        placed = bool(self._segments) and self._segments[-1].first == head.seq
+        if self._active is not None and (placed or not head.opening):
             return b""
+        return head.opening if head.opening and not placed else self._continuation(head)
+
+    def _continuation(self, head: _Waiting) -> bytes:
         last = self._segments[-1]
         known = self._opening_of(last)
         if last.first == head.seq and known:
@@ -217,8 +225,8 @@ class Log(History):
         with self._lock:
             self._segments.pop()
             self.bytes -= segment.bytes
+            self.pending_bytes += len(opening) - len(self._waiting[0].opening)
             self._waiting[0] = self._waiting[0]._replace(opening=opening)
-            self.pending_bytes += len(opening)
         return opening
 
     def _put(self, first: int, opening: bytes, chunk: list[_Waiting]) -> None:
@@ -265,6 +273,7 @@ class Log(History):
     def _vouch(self, first: int, opening: bytes, chunk: list[_Waiting], size: int) -> None:
         with self._lock:
             if opening:
+                self._passing = None
                 self._keep(self._index)
                 self._index = Index(first, len(opening))
                 self._segments.append(Segment(first, 0))

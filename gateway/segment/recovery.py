@@ -2,8 +2,8 @@
 
 Rules:
 
-1. Only the last file is read, and synced by whoever goes on in it: a killed process may have written and not synced.
-   Older ones were synced before it was made, and are trusted until read.
+1. Only the last file is read, and synced: a killed process may have written and not synced. If that fails, what was read
+   is written to a new file in its place. Older ones were synced before it was made, and are trusted until read.
 2. What is torn at its end (no good record behind it) is cut off.
 3. A damaged record with good ones behind it stays where it is; it is counted, and the next record begins a new file.
 4. A last file without any record is removed, unless it is whole and says where to begin; then the one before is last.
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.segment import layout
-from gateway.segment.files import Files
+from gateway.segment.files import Files, write_atomically
 from gateway.segment.history import Segment
 from gateway.segment.layout import Index, Opening
 from protocol import frame
@@ -74,6 +74,7 @@ def _resume(files: Files, directory: Path, identity: tuple[int, int], found: Rec
         files.unlink(path)
         return False
     _cut(files, path, index.end, found)
+    _make_durable(files, path, data[: last.bytes])
     _go_on(found, index, opening)
     return True
 
@@ -100,6 +101,18 @@ def _cut(files: Files, path: Path, end: int, found: Recovered) -> None:
         files.truncate(path, end)
         found.torn += last.bytes - end
         last.bytes = end
+
+
+def _make_durable(files: Files, path: Path, data: bytes) -> None:
+    """Sync a file that a killed process may only have written."""
+    descriptor = files.reopen(path)
+    try:
+        files.sync(descriptor)
+    except OSError:  # what it did not write is clean to the kernel now: a second sync would prove nothing
+        write_atomically(files, path, data)
+    finally:
+        files.close(descriptor)
+    files.sync_directory(path.parent)
 
 
 def _go_on(found: Recovered, index: Index, opening: Opening | None) -> None:

@@ -14,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,23 @@ DTYPES = {name: ROW[name] for name in ROW.names or ()}
 
 WHOLE = np.dtype((np.void, ROW.itemsize))
 """A row as so many bytes: numpy copies it whole, where it would copy ROW field by field, ten times as slowly."""
+
+
+class Picked(Mapping[str, NDArray[Any]]):
+    """Some rows as columns, each made when it is asked for, so that not all of them are held at once."""
+
+    def __init__(self, rows: Rows, which: NDArray[Any]) -> None:
+        self._rows, self._which = rows, which
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        column: NDArray[Any] = self._rows[name][self._which]
+        return column
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(DTYPES)
+
+    def __len__(self) -> int:
+        return len(DTYPES)
 
 
 def select(rows: Rows, which: NDArray[Any]) -> Rows:

@@ -14,7 +14,7 @@ Rules:
    holds it (`own`). It is late if not even that window takes it; earlier hops may be closed to it already.
 6. At most `limit` windows are open and `limit` revisable. When full, the earliest are closed, or forgotten, before
    their time, by moving the marks of their devices: stated is stated, and late is late, also then.
-7. Forgotten windows leave memory when they are a quarter of what is kept, and before a snapshot.
+7. Forgotten windows leave memory when they are an eighth of what is kept, and before a snapshot.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from gateway.config import MAX_SERIES, Window
 from gateway.records import NEVER, Readings, State
-from gateway.window.moments import DTYPES, ROW, Rows, combine, gather, join, merge, put, select, split, state
+from gateway.window.moments import DTYPES, ROW, Picked, Rows, combine, gather, join, merge, put, select, split, state
 from gateway.window.table import Index, Keys, Slots, Store
 from gateway.window.watermark import BEFORE_ALL, Devices, Watermark
 from protocol import columns
@@ -198,7 +198,7 @@ class Panes:
         if (excess := len(self._kept) - self.limit) > 0:
             self._pull(self.gone, self._kept.keys[: excess + self.limit // 8], device)
             self._clear(device)
-        self._kept_bound = min(self.limit, len(self._kept) * 5 // 4 + KEPT_FREELY)
+        self._kept_bound = min(self.limit, len(self._kept) * 9 // 8 + KEPT_FREELY)
 
     def _clear(self, device: Devices) -> None:
         devices, end = self._place(self._kept.keys, device)
@@ -216,7 +216,7 @@ class Panes:
         """Give all state: the rows, packed, the open ones first, each part by key; and the marks."""
         self._clear(device)
         slots = np.concatenate([self._open.slots, self._kept.slots])
-        rows = columns.encode({name: self._store.rows[name][slots] for name in ROW.names or ()})
+        rows = columns.encode(Picked(self._store.rows, slots))
         return {"open": len(self._open), "rows": rows, "stated": self.stated.copy(), "gone": self.gone.copy()}
 
     def restore(self, snapshot: State) -> None:

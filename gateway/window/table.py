@@ -2,7 +2,7 @@
 
 Rules:
 
-1. A row has a slot from `add` to `free`; slots are reused, and the store grows by a quarter when none is left. Where a
+1. A row has a slot from `add` to `free`; slots are reused, and the store grows by an eighth when none is left. Where a
    row lies shows nowhere outside.
 2. An index is ordered by key, that is by start, then series; a key is in it once.
 3. Per window: 104 bytes of row, 16 of index; per free slot 112. The store never shrinks below its peak.
@@ -87,7 +87,7 @@ class Store:
         self._free = np.concatenate([self._free, slots])
 
     def _grow(self, need: int) -> None:
-        size = max(FIRST_SLOTS, len(self.rows) * 5 // 4, len(self.rows) + need)
+        size = max(FIRST_SLOTS, len(self.rows) * 9 // 8, len(self.rows) + need)
         rows = np.empty(size, ROW)
         rows[: len(self.rows)] = self.rows
         self._free = np.concatenate([np.arange(size - 1, len(self.rows) - 1, -1), self._free])

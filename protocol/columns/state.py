@@ -27,8 +27,9 @@ MAX_DIMENSIONS = 8
 
 EXT_32 = 0xC9
 """msgpack's mark of an extension with a length of 32 bits, which packb takes for more than 64 KiB as well."""
-LARGE = 1 << 20
-"""Bytes of an array that is worth its own part."""
+BIN_32 = 0xC6
+LARGE = 1 << 18
+"""Bytes of an array, or of bytes, that are worth their own part."""
 
 _HEADERS = msgpack.Packer()
 _SMALL = range(-(1 << 63), 1 << 64)
@@ -41,7 +42,7 @@ def encode_state(state: dict[str, Any]) -> bytes:
 
 
 def state_parts(state: dict[str, Any]) -> Iterator[bytes | memoryview]:
-    """Give encode_state's bytes in parts; those of large arrays are views, so that a checkpoint is not held twice."""
+    """Give encode_state's bytes in parts; large ones are not copied, so that a checkpoint is not held twice."""
     if not _is_large(state):
         yield encode_state(state)
         return
@@ -65,6 +66,9 @@ def _parts(value: object) -> Iterator[bytes | memoryview]:
             head = _array_head(value)
             yield struct.pack(">BIB", EXT_32, len(head) + value.nbytes, ARRAY) + head
             yield np.ascontiguousarray(value).data.cast("B")
+        case bytes():
+            yield struct.pack(">BI", BIN_32, len(value))
+            yield value
 
 
 def _is_large(value: object) -> bool:
@@ -75,6 +79,8 @@ def _is_large(value: object) -> bool:
             return any(map(_is_large, value))
         case np.ndarray():
             return value.nbytes > LARGE
+        case bytes():
+            return len(value) > LARGE
         case _:
             return False
 

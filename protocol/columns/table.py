@@ -42,12 +42,18 @@ class Hint(NamedTuple):
 def encode(arrays: Mapping[str, Array], *, effort: Effort = "speed", hints: Mapping[str, Hint] | None = None) -> bytes:
     """Pack arrays of shape (n,), n the same, dtypes among numbers.DTYPES (else ValueError); the frame adds lz4.
 
-    Effort `speed` is for the hot path, `size` for what travels; `hints` help the latter.
+    Effort `speed` is for the hot path, and asks for one array at a time; `size` is for what travels, helped by `hints`.
     """
-    columns = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    rows = len(next(iter(columns.values()), ()))
-    parts = [_HEAD.pack(FORMAT, len(columns), rows)]
-    for name, column in columns.items():
+    columns: dict[str, Array] = {}
+    parts: list[bytes] = []
+    rows = 0
+    for name, array in arrays.items():
+        column = np.ascontiguousarray(array)
+        if not parts:
+            rows = len(column)
+            parts.append(_HEAD.pack(FORMAT, len(arrays), rows))
+        if effort == "size":
+            columns[name] = column
         if column.shape != (rows,) or column.dtype not in numbers.CODES:
             raise ValueError(f"{name}: shape {column.shape} and dtype {column.dtype} in a table of {rows} rows")
         if not rows:
@@ -57,7 +63,7 @@ def encode(arrays: Mapping[str, Array], *, effort: Effort = "speed", hints: Mapp
         else:
             chosen = choose.smallest(column, _known((hints or {}).get(name, Hint()), columns))
         parts.append(forms.write(name, column.dtype, *chosen))
-    return b"".join(parts)
+    return b"".join(parts) or _HEAD.pack(FORMAT, 0, 0)
 
 
 def decode(

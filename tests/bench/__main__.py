@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import broker, detectors, quiet, throughput, uplink
+from tests.bench import alert, broker, detectors, quiet, throughput, uplink
 from tests.bench.rig import machine, say
 
 Figures = dict[str, object]
@@ -26,6 +26,7 @@ ROWS: dict[str, Callable[[], Iterator[Figures]]] = {
     "throughput": _throughput,
     "broker": broker.measure,
     "latency": uplink.latency,
+    "alert": alert.measure,
     "wire": uplink.wire,
     "start": quiet.start_up,
     "idle": quiet.idle,

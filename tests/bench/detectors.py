@@ -99,7 +99,7 @@ def nab(path: Path) -> dict[str, object]:
     total, found, false, events = 0.0, 0, 0, 0
     for name in sorted(key.removesuffix("|v") for key in data.files if key.endswith("|v")):
         times, spans = data[f"{name}|t"], data[f"{name}|w"]
-        seen = watch([f"{name}/value"], times * S, data[f"{name}|v"][:, None], Score())
+        seen = watch([f"{name}/value"], times * S, data[f"{name}|v"][:, None], Score(by="device"))
         places = [
             (int(np.flatnonzero(times == first)[0]), int(np.flatnonzero(times == last)[-1])) for first, last in spans
         ]

@@ -22,6 +22,7 @@ from gateway.records import (
     ReadingsRecord,
     Recent,
     Record,
+    Swapped,
     Tally,
     TickRecord,
     no_readings,
@@ -329,3 +330,41 @@ def test_rerun_applies_another_configuration_to_everything(tmp_path: Path) -> No
     ]
     journal.close()
     assert closed == [(5, 3.0)]
+
+
+def test_rerun_runs_two_configurations_side_by_side_each_on_its_own(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    record(config, RECORDS)
+    journal = open_journal(config)
+    longer = PipelineConfig(window=(Window(size=Duration(10 * S)),))
+    alone = [[outputs for _, _, [outputs] in recovery.rerun(journal, one)] for one in (PIPELINE, longer)]
+    beside = [outputs for _, _, outputs in recovery.rerun(journal, PIPELINE, longer)]
+    journal.close()
+    assert [[str(pair[side]) for pair in beside] for side in (0, 1)] == [[str(one) for one in side] for side in alone]
+
+
+def test_rerun_ticks_where_the_other_configuration_would_have_ticked(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    record(config, [RECORDS[1], readings(2, (0, 2.0)), readings(90, (0, 9.0))])
+    journal = open_journal(config)
+    longer = PipelineConfig(window=(Window(size=Duration(10 * S)),))
+    found = [(seq, one.stamp // S) for seq, one, _ in recovery.rerun(journal, longer)]
+    journal.close()
+    assert found == [(1, 1), (2, 2), (0, 10), (3, 90)]
+
+
+@pytest.mark.parametrize("before", [0, 1, 2], ids=["at once", "within a second", "at a second"])
+def test_nothing_is_missed_between_records_that_follow_closely(before: int) -> None:
+    derive = Derive(PIPELINE)
+    derive.feed(RECORDS[1])
+    assert list(recovery.missed([derive], S, S + before * recovery.OVERDUE // 2)) == []
+
+
+def test_rerun_tells_every_configuration_of_a_model(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    record(config, [RECORDS[1], model(1)])
+    journal = open_journal(config)
+    *_, (_, _, outputs) = recovery.rerun(journal, PIPELINE, PIPELINE)
+    journal.close()
+    swapped = Swapped("pumps", 1, digest_of(bytes([1])), S)
+    assert [one.items for one in outputs] == [[swapped], [swapped]]

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.segment import History, Log, OsFiles, layout, write_atomically
+from gateway.segment import History, Log, OsFiles, ReadOnlyFiles, layout, write_atomically
 from protocol import frame
 from protocol.errors import FrameRefused, JournalUnusable
 from protocol.messages import JOURNAL_LANE, Kind
@@ -706,3 +707,37 @@ def test_garbage_between_records_makes_none_up(left: bytes, right: bytes, place:
     records = [frame.encode(Kind.WINDOWS, bytes([number]) * 40, lane=LANE, seq=number) for number in range(1, 13)]
     data = b"".join(records[:place]) + left + b"FG" + right + b"".join(records[place:])
     assert [head.seq for _at, head in layout.walk(data, LANE, 1)] == list(range(1, 13))
+
+
+# Looking on, while another process writes.
+
+
+def test_who_only_looks_on_sees_what_is_there_and_changes_nothing(tmp_path: Path) -> None:
+    with writer(tmp_path) as log:
+        filled(log, 5)
+        newest = max(tmp_path.glob("*.seg"))
+        newest.write_bytes(newest.read_bytes() + b"torn")
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        looking = opened(tmp_path, ReadOnlyFiles())
+        filled(log, 6)
+        before[newest.name] = newest.read_bytes()
+        assert [found.seq for found in looking.frames(1)] == [1, 2, 3, 4, 5]
+        with pytest.raises(JournalUnusable, match="Read-only file system"):
+            filled(looking, 7)
+        looking.close()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@contextmanager
+def writer(directory: Path) -> Iterator[Log]:
+    log = opened(directory, OsFiles())
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+def test_looking_on_where_nothing_is_makes_nothing(tmp_path: Path) -> None:
+    looking = opened(tmp_path / "absent", ReadOnlyFiles())
+    looking.close()
+    assert (looking.oldest, looking.next, list(tmp_path.iterdir())) == (1, 1, [])

@@ -414,7 +414,11 @@ def test_arrays_in_a_state_keep_shape_and_bits_and_can_be_written_to() -> None:
 @pytest.mark.parametrize("rows", [LARGE // 8, LARGE // 8 + 1], ids=["small", "large"])
 def test_a_state_in_parts_is_the_same_bytes(rows: int) -> None:
     matrix = np.arange(2 * rows)[::2].reshape(1, rows)
-    state = {"deep": {"list": [1, {"matrix": matrix}, "text"], "none": None}, "flag": True, "empty": np.empty(0)}
+    state = {
+        "deep": {"list": [1, {"matrix": matrix}, "text"], "none": None, "bytes": bytes(8 * rows)},
+        "flag": True,
+        "empty": np.empty(0),
+    }
     parts = list(columns.state_parts(state))
     assert b"".join(parts) == columns.encode_state(state)
     assert (len(parts) > 1) == (matrix.nbytes > LARGE)
