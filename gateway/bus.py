@@ -144,17 +144,7 @@ def models(
 ) -> Models:
     """Go on with models where the gateway stands."""
     swap = Swap(terms(config), map(manifest.read_sealed, at.manifests.values()), recovery.scoring(at))
-    return Models(config.name, bus, swap, clock, versions=lambda: versions(at), apply=apply, report=report)
-
-
-def versions(at: recovery.Replayed) -> dict[str, int]:
-    """Give the version of each model that scores."""
-    return {said.name: said.version for said in recovery.scoring(at)}
-
-
-def is_wanted(config: GatewayConfig) -> bool:
-    """Tell whether there is anything to do on a bus: it is configured, or a key is pinned."""
-    return config.bus is not None or bool(config.models.public_key)
+    return Models(config.name, bus, swap, clock, versions=lambda: recovery.versions(at), apply=apply, report=report)
 
 
 def connect(config: GatewayConfig, password: str | None, rng: Random) -> MqttBus:

@@ -283,6 +283,11 @@ class GatewayConfig(Section, frozen=True):
     http: Http = Http()
 
     @property
+    def wants_models(self) -> bool:
+        """Whether there is anything to do on a bus: it is configured, or a key is pinned."""
+        return self.bus is not None or bool(self.models.public_key)
+
+    @property
     def pipeline(self) -> PipelineConfig:
         """The part that changes results."""
         return PipelineConfig(

@@ -28,8 +28,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
+from typing import TYPE_CHECKING
 
-from gateway import alerts, bus, recovery
+from gateway import alerts, recovery
 from gateway.alarm import Alarm
 from gateway.clock import Clock, boot_id
 from gateway.commit import Gate
@@ -55,9 +56,12 @@ from gateway.service import Bulletin, Course, give_back, secret
 from gateway.status import Status, Vitals
 from protocol.errors import JournalUnusable
 from protocol.messages import LANES
-from protocol.mqtt import MqttBus
 from protocol.notify import Notify, Sight, Work
 from protocol.topics import topic
+
+if TYPE_CHECKING:
+    from gateway.bus import Models
+    from protocol.mqtt import MqttBus
 
 log = logging.getLogger("fieldgate.pipeline")
 
@@ -93,7 +97,7 @@ class Pipeline:
         self.gate = Gate(int(config.journal.commit_interval))
         self.intake: Intake | None = None
         self.bus: MqttBus | None = None
-        self.models: bus.Models | None = None
+        self.models: Models | None = None
         self.stalled = False  # the last commit failed
         self.refusals = 0  # commits that the disk refused: it is asked again, so the gateway goes on
         self._gathering = Gathering()
@@ -124,7 +128,9 @@ class Pipeline:
 
     def join(self, password: str | None, rng: Random) -> None:
         """Make the connection to the bus, if there is anything to do on one; it opens when its task runs."""
-        if bus.is_wanted(self.config):
+        if self.config.wants_models:
+            from gateway import bus  # noqa: PLC0415 - 2 MB that a gateway without models does without
+
             self.bus = bus.connect(self.config, password, rng)
             self.models = bus.models(
                 self.config, self.bus, self.at, self.clock, apply=self.swap, report=self.out.report
@@ -145,7 +151,7 @@ class Pipeline:
             spool_frames={lane: self.spool.frames(lane) for lane in LANES},
             spool_bytes={lane: self.spool.bytes(lane) for lane in LANES},
             progress=self.at.derive.progress(),
-            models=bus.versions(self.at),
+            models=recovery.versions(self.at),
             models_refused=self.models.swap.refused if self.models is not None else {},
             lacking=[
                 *(["intake: not connected to the broker"] if intake is None or not intake.connected else []),

@@ -91,6 +91,11 @@ def scoring(at: Replayed) -> list[Manifest]:
     return [read_sealed(model.manifest) for model in at.derive.models.values()]
 
 
+def versions(at: Replayed) -> dict[str, int]:
+    """Give the version of each model that scores."""
+    return {said.name: said.version for said in scoring(at)}
+
+
 Announced = Callable[[], Mapping[int, str]]
 """Gives the names of series by number, as they were once announced."""
 

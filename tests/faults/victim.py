@@ -30,7 +30,7 @@ from random import Random
 from threading import Event, Lock, Timer
 from typing import NoReturn
 
-from gateway import bus, pipeline
+from gateway import pipeline, recovery
 from gateway.config import parse
 from gateway.segment import OsFiles, layout
 from protocol.messages import JOURNAL_LANE, LANES
@@ -179,7 +179,7 @@ def main(arguments: list[str]) -> None:
         timer.start()
     running: list[pipeline.Pipeline] = []
     if options.armed:
-        files.armed = lambda: any(options.armed in bus.versions(gateway.at).values() for gateway in running)
+        files.armed = lambda: any(options.armed in recovery.versions(gateway.at).values() for gateway in running)
     asyncio.run(pipeline.run(config, files=files, on_ready=running.append))
     if options.list:
         _say(json.dumps(dict(sorted(files.passed.items()))))

@@ -97,7 +97,7 @@ class Site:
 
     @property
     def versions(self) -> dict[str, int]:
-        return bus.versions(self.pipeline.at)
+        return recovery.versions(self.pipeline.at)
 
     @property
     def status(self) -> dict[str, object]:
@@ -238,7 +238,7 @@ def test_the_bus_is_joined_when_there_is_something_to_do_on_it(
     changes: dict[str, Any], wanted: bool, address: tuple[str, int] | None, tmp_path: Path
 ) -> None:
     config = msgspec.structs.replace(configuration(tmp_path), **({"models": Models()} | changes))
-    assert bus.is_wanted(config) == wanted
+    assert config.wants_models == wanted
     if wanted:
         made = bus.connect(config, None, Random(1))
         assert (made._host, made._port) == address
