@@ -1,4 +1,4 @@
-"""`fieldgate gateway`: run, check, init, replay, journal import. What a command needs is imported when it runs."""
+"""`fieldgate gateway`: run, check, doctor, init, replay, journal import. Each imports what it needs."""
 
 from __future__ import annotations
 
@@ -61,6 +61,22 @@ def check(config_file: Path) -> None:
 
 
 @gateway.command()
+@click.argument("config_file", metavar="CONFIG", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
+def doctor(config_file: Path, *, as_json: bool) -> int:
+    """Look at what a gateway needs: broker, disk, clock, cloud; say what is wrong, and what to do.
+
+    The gateway may be running: it is not disturbed. Run it as the gateway's user, who may read its files. It ends with
+    1 if a check fails, else with 0.
+    """
+    settings = load(config_file)
+
+    from cli.doctor.show import show  # noqa: PLC0415 - loaded when needed
+
+    return show(settings, as_json=as_json)
+
+
+@gateway.command()
 @click.option("--broker", default="mqtt://127.0.0.1:1883", show_default=True, metavar="URL")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), default=30, show_default=True, help="How long.")
 @click.option("--name", default="", help="The gateway's name.  [default: this machine's]")
@@ -95,6 +111,7 @@ def replay(journal: Path, config_file: Path, other_file: Path | None, *, windows
     if windows is not None and (other_file or as_json):
         raise click.UsageError("--windows and --alerts choose what is printed as CSV: not with --diff or --json")
     settings, other = load(config_file), load(other_file) if other_file else None
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as live: sums are made in the same order
 
     from cli.replay import show  # noqa: PLC0415 - loaded when needed
 

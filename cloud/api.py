@@ -36,6 +36,7 @@ from cloud.routes import (
     SeriesBody,
     StatsBody,
     Trouble,
+    WhoamiBody,
     openapi,
 )
 from cloud.store import Store
@@ -172,13 +173,19 @@ class Api:
     async def _live(self, request: web.Request, query: Query) -> web.StreamResponse:
         return await self.live.serve(request, list(query["series"]))
 
+    async def _whoami(self, request: web.Request, _query: Query) -> web.StreamResponse:
+        return _json(WhoamiBody(self._gateway_of(request), __version__, self.ingest.clock()))
+
     async def _uplink(self, request: web.Request, _query: Query) -> web.StreamResponse:
+        return await self.ingest.serve(request, self._gateway_of(request))
+
+    def _gateway_of(self, request: web.Request) -> str:
         gateway = self.tokens.gateway_of(_bearer(request))
         if gateway is None:
             self.counters.unauthorised += 1
             do = "send Authorization: Bearer and the token that was made for this gateway"
             raise ApiRefused(401, "no gateway has this token", "header Authorization", do)
-        return await self.ingest.serve(request, gateway)
+        return gateway
 
     async def _openapi(self, _request: web.Request, _query: Query) -> web.StreamResponse:
         return _json(openapi(__version__))

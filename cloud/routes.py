@@ -105,6 +105,14 @@ class StatsBody(msgspec.Struct):
     gateways_online: int
 
 
+class WhoamiBody(msgspec.Struct):
+    """Whom a gateway's token speaks for, and who answers."""
+
+    gateway: str
+    version: str  # of this cloud
+    now: int  # ns, by this cloud's clock
+
+
 class ApiRefused(FieldgateError):
     """A request that cannot be answered: the asker's fault, with the remedy."""
 
@@ -250,6 +258,7 @@ ROUTES = (
         "text/event-stream",
         (Parameter("series", "ids", "ids of series", ()),),
     ),
+    Route("/v1/whoami", "whoami", "Whose token this is, this cloud's version and time.", "gateway", WhoamiBody),
     Route("/v1/uplink", "uplink", "The WebSocket that gateways speak on.", "gateway", "application/octet-stream"),
     Route("/openapi.json", "openapi", "This description.", "open", "application/json"),
     Route("/livez", "livez", "Whether this process answers.", "open", "text/plain"),

@@ -206,6 +206,7 @@ class Derive:
         count(totals.shadow, outcome.shadow)
 
     def _configure(self, record: ConfigurationRecord) -> Outputs:
+        known = {score.name for score in self.config.score}
         self.config = parse_pipeline(record.text)
         self._clean.configure(self.config)
         rows, passed = self._window.configure(self.config, record.stamp)
@@ -213,6 +214,7 @@ class Derive:
         outcome = self._scoring.configure(self.config, rows, record.stamp)
         for model in self.models.values():
             self._use(model)
+        self._scoring.introduce(known, outcome)
         # Rows that vanish with their definition are stated before the new numbers are announced.
         outputs = self._state([], rows, outcome, passed)
         outputs.items.extend(self._definitions(len(self.names), []))

@@ -7,13 +7,14 @@ Rules:
 2. A record holds messages of one connection only, so that its acknowledgements have one way back.
 3. A message whose payload is refused is in the record too, as a count: its acknowledgement waits for the same commit.
 4. It is full at MAX_MESSAGES: the owner closes it then, whatever the time.
-5. It is closed one interval after its first message; two, if many came in the first: what a record costs by itself,
-   about a millisecond, is then paid half as often.
+5. It is closed one interval after its first message; two, if there are many: what a record costs by itself, about two
+   milliseconds, is then paid half as often. If there are few, it is closed one interval after the record before it,
+   where that is sooner: what came just after that one need not wait until it was applied, and then an interval.
 """
 
 from __future__ import annotations
 
-from gateway.records import Arrivals
+from gateway.records import NEVER, Arrivals
 
 MAX_MESSAGES = 8_192
 """Messages in one record: more would make one `derive` call longer than an alert may wait."""
@@ -22,14 +23,18 @@ MAX_MESSAGES = 8_192
 MANY = 256
 """Messages in an interval of 10 ms: 25,600 a second."""
 
+FEW = 32
+"""Likewise: 3,200 a second. A quarter more records are no burden there, and an alert comes 3 ms sooner."""
+
 
 class Gathering:
-    """Arrivals that are not a record yet."""
+    """Arrivals that are not a record yet; `after` is when the record before was closed. Times are ns."""
 
-    def __init__(self) -> None:
+    def __init__(self, interval: int, after: int = 0) -> None:
+        self._interval, self._after = interval, after
         self._parts: list[Arrivals] = []
         self._messages = 0
-        self._waited = False
+        self._first = NEVER
 
     def __bool__(self) -> bool:
         """Tell whether there is anything to record."""
@@ -40,18 +45,21 @@ class Gathering:
         """Whether it must be closed now."""
         return self._messages >= MAX_MESSAGES
 
-    def wait(self) -> bool:
-        """Tell, when an interval has passed, whether it should wait for another (rule 5)."""
-        waits = not self._waited and self._messages >= MANY
-        self._waited = True
-        return waits
+    def due(self) -> int:
+        """When it is to be closed (rule 5); NEVER while there is nothing to record."""
+        if not self._parts:
+            return NEVER
+        if self._messages < FEW and self._after <= self._first < self._after + self._interval:
+            return self._after + self._interval
+        return self._first + self._interval * (2 if self._messages >= MANY else 1)
 
     def takes(self, arrivals: Arrivals) -> bool:
         """Tell whether these arrivals may go into the same record (rule 2)."""
         return not self._parts or self._parts[0].connection == arrivals.connection
 
-    def feed(self, arrivals: Arrivals) -> None:
+    def feed(self, arrivals: Arrivals, now: int) -> None:
         """Add what one socket read held."""
+        self._first = min(self._first, now)
         self._parts.append(arrivals)
         self._messages += len(arrivals.topics)
 

@@ -29,8 +29,10 @@ and of the others {stamp}, {stamp, text}, {stamp, boot, monotonic, synchronised}
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -274,12 +276,13 @@ class Checkpoints:
         self.files = files
         self.directory = directory
         self.damaged = 0
+        self._settled = False  # what has a name here will have it after a power cut
 
     @property
     def older_position(self) -> int:
-        """The older checkpoint's position: what lies behind it must be kept. 0 until there are two."""
+        """The older checkpoint's position: what lies behind it must be kept. 0 until there are two, durably."""
         positions = self._positions()
-        return positions[-2] if len(positions) > 1 else 0
+        return positions[-2] if len(positions) > 1 and self._settled else 0
 
     def save(self, position: int, state: State) -> None:
         """Write a checkpoint durably, then remove all but the two newest; JournalUnusable if the disk refused."""
@@ -287,22 +290,31 @@ class Checkpoints:
         if (size := sum(map(len, parts))) > MAX_CHECKPOINT:
             raise JournalUnusable(f"a checkpoint of {size} bytes, at most {MAX_CHECKPOINT}")
         data = frame.encode_long(Kind.CHECKPOINT, parts, lane=JOURNAL_LANE)
+        self._settled = False
         try:
             make_directory(self.files, self.directory)
             write_atomically(self.files, self._path(position), data)
+            self._settled = True
             for old in self._positions()[:-2]:
                 self.files.unlink(self._path(old))
         except OSError as error:
             raise JournalUnusable(f"{self.directory} cannot be written: {error.strerror}") from error
 
     def load(self) -> tuple[int, State] | None:
-        """Give the newest good checkpoint's position and state; None if there is none."""
+        """Give the newest good checkpoint's position and state; None if there is none. JournalUnusable: try again."""
+        with suppress(OSError):  # then nothing is dropped on its word until the next one is written
+            self.files.sync_directory(self.directory)
+            self._settled = True
         for position in reversed(self._positions()):
             try:
                 return position, self._read(position)
-            except (FrameRefused, OSError):
-                self.damaged += 1
-                self._set_aside(position)
+            except FrameRefused:
+                pass
+            except OSError as error:
+                if error.errno != errno.EIO:  # not damage: the next one would fare no better
+                    raise JournalUnusable(f"{self.directory} cannot be read: {error.strerror}") from error
+            self.damaged += 1
+            self._set_aside(position)
         return None
 
     def _read(self, position: int) -> State:

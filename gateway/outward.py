@@ -49,6 +49,7 @@ class Outward:
         self.spool, self.pack, self.at = opened.spool, opened.pack, opened.at
         self.uplink: Uplink | None = None
         self.spooled = 0  # commits that ended, well or refused
+        self.broker_drops = 0  # messages, by the broker's own word
         self._make_room = make_room
         self._declared: dict[str, int] = {}  # per lane, the end of the last range declared gone in this epoch
         self._unsent: list[tuple[str, int, int]] = []  # appended to the spool, not yet durable
@@ -105,7 +106,7 @@ class Outward:
         log.warning("spool: a new epoch begins: %s", reason)
         now = self.clock.now()
         self._declared.clear()
-        counts = self.at.derive.totals.counts()
+        counts = self._counts()
         for loss in self.spool.begin_epoch(now):  # sequences of the old epoch: declared as counts
             log.warning("spool: frames %d to %d of %s were lost (%s)", loss.first, loss.last, loss.lane, loss.cause)
             count(counts, {f"frames.{loss.lane}.{loss.cause}": loss.last - loss.first + 1})
@@ -120,12 +121,22 @@ class Outward:
         self._declare([Loss(lane, first, last, "gone")], self.clock.now())
         self.ring()
 
+    def broker_dropped(self, total: int) -> None:
+        """Declare what the broker says it has dropped so far: of no lane, so as a count alone."""
+        self.broker_drops = total
+        self._put([self.pack.losses([], self._counts())], self.clock.now())
+        self.ring()
+
+    def _counts(self) -> dict[str, int]:
+        drops = {"broker": self.broker_drops} if self.broker_drops else {}
+        return self.at.derive.totals.counts() | drops
+
     def _put(self, packed: list[Packed], now: int) -> None:
         self._unsent += recovery.put(self.spool, packed, now)
 
     def _declare(self, losses: list[Loss], now: int) -> None:
         if losses:
-            self._put([self.pack.losses(losses, self.at.derive.totals.counts())], now)
+            self._put([self.pack.losses(losses, self._counts())], now)
 
     def _due(self) -> int:
         return 0 if self._unsent else self.pack.due()

@@ -27,6 +27,7 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ from gateway.commit import Gate
 from gateway.config import GatewayConfig, pipeline_text
 from gateway.decode import Decode
 from gateway.gather import Gathering
-from gateway.intake import Intake
+from gateway.intake import Hearsay, Intake
 from gateway.outward import Outward
 from gateway.records import (
     NEVER,
@@ -68,6 +69,9 @@ log = logging.getLogger("fieldgate.pipeline")
 LOOK_S = 0.05
 """After a record, how soon it is asked when the next tick is due: asking costs, and a record may come each 10 ms."""
 
+FINEST = 10**6
+"""In ns: no timer of the event loop is finer."""
+
 RETRY_S = 1.0
 """Pause after a commit that failed: a full disk is asked once a second, not in a tight loop."""
 
@@ -96,11 +100,12 @@ class Pipeline:
         self.decode = Decode(config.source, series, self.at.recent, memory)
         self.gate = Gate(int(config.journal.commit_interval))
         self.intake: Intake | None = None
+        self.hearsay: Hearsay | None = None
         self.bus: MqttBus | None = None
         self.models: Models | None = None
         self.stalled = False  # the last commit failed
         self.refusals = 0  # commits that the disk refused: it is asked again, so the gateway goes on
-        self._gathering = Gathering()
+        self._gathering = Gathering(int(config.journal.record_interval))
         self._uncommitted: list[_Applied] = []
         self._alarm = Alarm(clock)
         self._committing = asyncio.Lock()
@@ -114,15 +119,26 @@ class Pipeline:
     def connect(self, password: str | None, token: str | None, rng: Random) -> None:
         """Make the connections; they open when their tasks run."""
         config = self.config
+        client_id = config.devices.client_id or f"fieldgate-{config.name}"
+        word = password.encode() if password is not None else None
         self.intake = Intake(
             config.devices,
-            config.devices.client_id or f"fieldgate-{config.name}",
+            client_id,
             [(source.filter, source.qos) for source in config.source],
-            password.encode() if password is not None else None,
+            word,
             self.arrived,
             self._intake_changed,
             rng,
         )
+        self.hearsay = Hearsay(
+            config.devices,
+            f"{client_id}-hearsay",
+            word,
+            self.spool.files,
+            Path(config.data) / "broker.json",
+            self.out.broker_dropped,
+        )
+        self.out.broker_drops = self.hearsay.drops.total
         if config.uplink.url and token is not None:
             self.out.connect(token, rng)
 
@@ -157,6 +173,7 @@ class Pipeline:
                 *(["intake: not connected to the broker"] if intake is None or not intake.connected else []),
                 *(["journal: the last commit failed"] if self.stalled else []),
             ],
+            broker_drops=self.out.broker_drops,
         )
 
     def course(self) -> Course:
@@ -205,7 +222,7 @@ class Pipeline:
         now = self.clock.now()
         if not self._gathering.takes(arrivals):
             self.close_record()
-        self._gathering.feed(arrivals)
+        self._gathering.feed(arrivals, now)
         self.gate.feed(len(arrivals.packet_ids), now)
         if self._gathering.full or self.gate.due() <= now:
             self.close_record()
@@ -213,11 +230,11 @@ class Pipeline:
             self._set_record_timer()
 
     def _set_record_timer(self) -> None:
-        delay = self.config.journal.record_interval / 1e9
+        delay = max(self._gathering.due() - self.clock.now(), 0) / 1e9
         self._record_timer = asyncio.get_running_loop().call_later(delay, self._guarded, self._interval_over)
 
     def _interval_over(self) -> None:
-        if self._gathering.wait():
+        if self._gathering.due() > self.clock.now() + FINEST:  # more has come: it is due later than it was
             self._set_record_timer()
         else:
             self.close_record()
@@ -227,10 +244,11 @@ class Pipeline:
         if self._record_timer is not None:
             self._record_timer.cancel()
             self._record_timer = None
-        gathered, self._gathering = self._gathering, Gathering()
+        gathered = self._gathering
         if not gathered:
             return
         now = self.clock.now()
+        self._gathering = Gathering(int(self.config.journal.record_interval), now)
         if self._believed != self.clock.synchronised:
             self._state_clock(now)
         arrivals = gathered.joined()
@@ -475,7 +493,7 @@ async def _run_tasks(
         connections.append(tasks.create_task(pipeline.fail(), name="fail"))
         connections += [
             tasks.create_task(side.run(), name=type(side).__name__.lower())
-            for side in (pipeline.intake, pipeline.out.uplink, pipeline.models, pipeline.bus)
+            for side in (pipeline.intake, pipeline.hearsay, pipeline.out.uplink, pipeline.models, pipeline.bus)
             if side is not None
         ]
         if on_ready is not None:

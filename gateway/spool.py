@@ -16,8 +16,11 @@ Rules:
 4. What is lost here is a Loss: dropped by a bound ("spool_full"), dropped to free the disk ("disk_full"), not
    writable ("disk"), or unreadable ("damaged"). `oldest` and `newest` are when it was spooled, not event times.
 5. A new epoch is a new directory: written in full under a draft name, renamed, and then the old one is removed. A kill
-   at any point leaves one of the two, whole.
-6. `commit` may run in another thread; everything else belongs to one.
+   at any point leaves one of the two, whole. One that failed after it had its name loses it durably before the old one
+   gets another frame.
+6. What the marks say was receipted is never given again as a sequence, though the disk has lost it: the chain then tells
+   the cloud, or us, that the histories differ, and a new epoch begins.
+7. `commit` may run in another thread; everything else belongs to one.
 
 | may fill | bound | answer when full |
 |---|---|---|
@@ -29,7 +32,7 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -39,7 +42,7 @@ from gateway.records import State
 from gateway.segment import Files, Log, lock_directory, write_atomically
 from protocol import columns, frame
 from protocol.errors import FrameRefused, JournalUnusable
-from protocol.messages import LANES, Cover, Kind, LaneHead, Loss
+from protocol.messages import LANES, Cover, Kind, LaneHead, Loss, Mark
 
 MAX_WAITING = 16 << 20
 """Bytes of a lane in memory while the disk refuses: about an hour of 1,000 windows a second."""
@@ -55,6 +58,8 @@ DRAFT = ".draft"
 class Spool:
     """Four lanes of frames. Made by `open`; see the rules above."""
 
+    max_waiting = MAX_WAITING
+
     def __init__(self, files: Files, directory: Path, settings: config.Spool, new_epoch: Callable[[], int]) -> None:
         self.files, self.directory, self.settings = files, directory, settings
         self.new_epoch = new_epoch
@@ -66,6 +71,7 @@ class Spool:
         self._lost: list[Loss] = []
         self._marks_changed = self._marks_due = False  # written when a file has gone, and at the end
         self._disk = Lock()  # held for a whole commit or change of epoch
+        self._unsettled = False  # an epoch that failed may still have its name
         self._locked: int | None = None
 
     @classmethod
@@ -104,7 +110,8 @@ class Spool:
         names = self.files.names(self.directory)
         epochs = [match for name in names if (match := EPOCH.fullmatch(name))]
         for name in [match[0] for match in epochs[:-1]] + [name for name in names if name.endswith(DRAFT)]:
-            self._remove_epoch(self.directory / name)
+            with suppress(OSError):  # it does not count, and the next opening tries again
+                self._remove_epoch(self.directory / name)
         if epochs:
             self._use(int(epochs[-1][1]), int(epochs[-1][2], 16))
         else:
@@ -165,7 +172,8 @@ class Spool:
         May run in another thread while more is appended.
         """
         with self._disk:
-            for log in self._logs.values():
+            self._settle()
+            for log in sorted(self._logs.values(), key=lambda log: not log.gave_up):  # before `results` says so
                 log.commit()
             if self._marks_due:
                 self._write_marks()
@@ -175,6 +183,11 @@ class Spool:
     def heads(self) -> dict[str, LaneHead]:
         """Say what is held of each lane, durably."""
         return {lane: LaneHead(log.oldest, log.durable + 1, log.durable_chain) for lane, log in self._logs.items()}
+
+    def chains(self, marks: Mapping[str, Mark]) -> dict[str, int]:
+        """Give the chain of the frame that each mark stands at; 0 where it is not here."""
+        frames = {lane: self._logs[lane].read(mark.upto) for lane, mark in marks.items() if lane in self._logs}
+        return {lane: frame.header(data).chain if data else 0 for lane, data in frames.items()}
 
     def cover(self, lane: str) -> Cover:
         """Give the last journal output that the lane's frames account for."""
@@ -231,7 +244,7 @@ class Spool:
                 continue
             while self.bytes(lane) > limit and self._drop_oldest(lane, "spool_full"):
                 pass
-            if log.pending_bytes > MAX_WAITING and (gone := log.forget_waiting()):
+            if log.pending_bytes > self.max_waiting and (gone := log.forget_waiting()):
                 self._lost.append(Loss(lane, *gone, "disk"))
         lost, self._lost = self._lost, []
         return lost
@@ -294,14 +307,28 @@ class Spool:
         except (OSError, JournalUnusable) as error:
             for log in logs.values():
                 log.close()
-            with suppress(OSError):  # it counts as soon as it has its name, so take that back first
-                self.files.rename(path, draft)
-            with suppress(OSError):  # the next opening removes what is left of it
+            self._unsettled = True
+            with suppress(OSError, JournalUnusable):  # then the next commit tries again, or the next opening
+                self._settle()
                 self._remove_epoch(draft)
             raise JournalUnusable(f"{self.directory} cannot begin an epoch: {error}") from error
         for lane, log in logs.items():
             log.directory = path / lane
         return logs
+
+    def _settle(self) -> None:
+        """Take its name, durably, from an epoch that could not begin: it would count after the next start."""
+        if not self._unsettled:
+            return
+        here = self._path(self._generation, self.epoch).name
+        try:
+            for name in self.files.names(self.directory):
+                if EPOCH.fullmatch(name) and name > here:
+                    self.files.rename(self.directory / name, self.directory / (name + DRAFT))
+            self.files.sync_directory(self.directory)
+        except OSError as error:
+            raise JournalUnusable(f"{self.directory} cannot be written: {error.strerror}") from error
+        self._unsettled = False
 
     def _copy_lane(self, lane: str, copy: Log, now: int) -> None:
         log = self._logs[lane]
@@ -321,10 +348,13 @@ class Spool:
         try:
             data = self.files.read(self._path(self._generation, self.epoch) / MARKS)
             marks = columns.decode_state(frame.decode(data).body)
-        except (FileNotFoundError, FrameRefused):
+        except (OSError, FrameRefused):  # a disk that refuses more than this file will say so elsewhere
             marks = {}
         for lane, log in self._logs.items():
-            self._receipted[lane] = min(int(marks.get(lane, 0)), log.durable)
+            self._receipted[lane] = receipted = int(marks.get(lane, 0))
+            if receipted > log.durable:  # rule 6
+                log.note_damage([(log.next, receipted)])
+                log.skip_to(receipted + 1)
 
     def _write_marks(self) -> None:
         if not self._marks_changed:

@@ -37,6 +37,7 @@ class Vitals:
     models: dict[str, int]  # the version of each model that scores
     models_refused: dict[str, int]  # manifests and parts, by reason
     lacking: list[str]  # why it is not ready; empty when it is
+    broker_drops: int = 0  # messages of this or other clients that the broker says it dropped
 
 
 class VitalsCollector(Collector):
@@ -67,7 +68,7 @@ def _arrivals(vitals: Vitals) -> Iterator[Metric]:
     yield _counter("readings_recorded", "readings in the journal", totals.recorded)
     dropped = dict(totals.removed)
     count(dropped, tally.refused)
-    count(dropped, {"late": totals.late})
+    count(dropped, {"late": totals.late, "broker": vitals.broker_drops})
     yield _counters("readings_dropped", "readings that are in no window, by reason", "reason", dropped)
     yield _counter("readings_windowed", "readings inside windows that have been stated", totals.windowed)
     yield _gauge("readings_pending", "readings inside windows that are still open", vitals.pending)

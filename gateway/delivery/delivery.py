@@ -44,9 +44,14 @@ class Delivery:
 
     # The connection.
 
-    def opened(self, welcome: Welcome, heads: Mapping[str, LaneHead], now: int) -> list[Instruction]:
-        """Begin a connection from the cloud's marks and what the spool holds; a Fork comes alone."""
-        reason = welcome.fork or _contradiction(welcome.marks, heads)
+    def opened(
+        self, welcome: Welcome, heads: Mapping[str, LaneHead], now: int, chains: Mapping[str, int] | None = None
+    ) -> list[Instruction]:
+        """Begin a connection from the cloud's marks and what the spool holds; a Fork comes alone.
+
+        `chains` are those of our frames where the marks stand, 0 where there is none.
+        """
+        reason = welcome.fork or _contradiction(welcome.marks, heads, chains or {})
         if reason:
             return [Fork(reason)]
         for name, lane in self._lanes.items():
@@ -167,8 +172,10 @@ class Delivery:
             lane.check()
 
 
-def _contradiction(marks: Mapping[str, Mark], heads: Mapping[str, LaneHead]) -> str:
+def _contradiction(marks: Mapping[str, Mark], heads: Mapping[str, LaneHead], chains: Mapping[str, int]) -> str:
     for name, mark in marks.items():
         if name in heads and newest(mark) >= heads[name].next:
             return f"{name}: the cloud has frame {newest(mark)}, the next one here is {heads[name].next}"
+        if mark.chain and chains.get(name, 0) not in (0, mark.chain):
+            return f"{name}: the cloud has another frame {mark.upto} than is here"
     return ""

@@ -5,7 +5,8 @@ Rules:
 1. A [[score]] is a `Detector` over groups of series (`groups`), each with what it has learnt (`learner`) and the
    fleet's model (`model`); a [[rule]] is `Limits`. Each takes the windows of one definition that start together, for
    all series at once, in the order in which the window stage states them.
-2. Alerts come in the order of windows, and of one start in the order of the configuration, [[score]] before [[rule]].
+2. Alerts come in the order of windows, and of one start in the order of the configuration, [[score]] before [[rule]];
+   those of groups that span devices come last.
 3. `feed` and `tick` first take what closed, then let time pass: what waits for members is scored, what has been learnt
    is told. A tick only ever does earlier what the next feed would have done.
 4. A change of configuration scores what waits with what is there. What was learnt stays with the groups that are the
@@ -18,7 +19,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -131,6 +132,12 @@ class Scoring:
                 one.follow(former)
         self._look_ahead()
         return outcome
+
+    def introduce(self, known: Collection[str], outcome: Outcome) -> None:
+        """Say of each [[score]] that was not `known` before that it is here: who warms up needs a model most."""
+        for detector in self._detectors:
+            if detector.score.name not in known:
+                detector.introduce(outcome)
 
     def snapshot(self) -> State:
         """Give all state but names, configuration and models."""

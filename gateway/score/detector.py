@@ -10,7 +10,8 @@ Rules:
 3. Missing members: `impute` scores those that are there, as if the others were where these let expect them (T2 of the
    part is T2 of the whole with the conditional mean in its place); `skip` leaves the window out, counted as `missing`.
 4. What is learnt is told when it is due (`sharing`): merged over all groups with the same features that have ended
-   their warm-up. These statistics leave the gateway, never a reading.
+   their warm-up. These statistics leave the gateway, never a reading. A detector that is new is told of at once, with
+   none: so it is given the fleet's model while it warms up.
 
 | may fill | bound | answer when full |
 |---|---|---|
@@ -98,7 +99,6 @@ class Detector:
             if former is not None:
                 size = int(self._size[group])
                 state = before._learners[size].take([int(before._row[former])])
-                state["credit"] = np.minimum(state["credit"], self.score.patience)
                 self._learners[size].put([int(self._row[group])], state)
         self._raised, self._shadow = before._raised, before._shadow
         self._sharing.follow(before._sharing)
@@ -225,6 +225,10 @@ class Detector:
             missing=[member for member, here in zip(members, there, strict=True) if not here],
         )
 
+    def introduce(self, outcome: Outcome) -> None:
+        """Say that a model of this name is of use here, before anything has been learnt."""
+        outcome.learnt.append(Learnt(self.score.name, outcome.now, [], version=self._version))
+
     def _share(self, outcome: Outcome) -> None:
         told = entries(self.groups.features, self._statistics)
         self._sharing.tell(told)
@@ -260,7 +264,9 @@ class Detector:
     def snapshot(self) -> State:
         """Give all state but names, configuration and model."""
         return {
-            "learners": {str(size): learner.take(self._rows(size)) for size, learner in sorted(self._learners.items())},
+            "learners": {
+                str(size): self._learners[size].take(self._rows(size)) for size in sorted(set(self._size.tolist()))
+            },
             "queues": [[group, queue.snapshot()] for group, queue in sorted(self._queues.items())],
             "raised": self._raised,
             "shadow": self._shadow,
@@ -274,8 +280,7 @@ class Detector:
     def restore(self, state: State) -> None:
         """Continue from a snapshot; the same series must have been defined, under the same configuration."""
         for size, learnt in state["learners"].items():
-            if rows := self._rows(int(size)):
-                self._learners[int(size)].put(rows, learnt)
+            self._learners[int(size)].put(self._rows(int(size)), learnt)
         self._queues = {group: Queue.restore(queue) for group, queue in state["queues"]}
         self._raised, self._shadow = state["raised"], state["shadow"]
         self._sharing.restore(state["sharing"])

@@ -11,7 +11,7 @@ Rules:
 | may fill | bound | answer when full |
 |---|---|---|
 | features of a group | MAX_FEATURES | further series are left out, their windows counted as `features` |
-| covariances of all groups | `limit` numbers | further series are left out, their windows counted as `groups` |
+| what all groups know | `limit` numbers | further series are left out, their windows counted as `groups` |
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from numpy.typing import NDArray
 from gateway.config import Score, Window
 from learning.statistics import MAX_FEATURES
 
-MAX_NUMBERS = 1 << 22
-"""Of covariances: 32 MB a detector, enough for a million single series or a thousand groups of 64."""
+MAX_NUMBERS = 1 << 23
+"""Of covariances and first values: 64 MB a detector, enough for 900,000 single series or 1,800 groups of 64."""
+
+FEW = 8
+"""Values after which a member is known: no fewer have a median worth the name."""
 
 NOBODY, TOO_MANY_FEATURES, TOO_MANY_GROUPS = -1, -2, -3
 REASONS = {TOO_MANY_FEATURES: "features", TOO_MANY_GROUPS: "groups"}
@@ -82,7 +85,7 @@ class Groups:
         features = self.features[group] if group < len(self) else ()
         if len(features) >= MAX_FEATURES:
             return TOO_MANY_FEATURES
-        cost = 2 * len(features) + 1  # numbers more in its covariance
+        cost = 2 * len(features) + 1 + FEW  # numbers more in its covariance and its first values
         if cost > self._left:
             return TOO_MANY_GROUPS
         self._left -= cost

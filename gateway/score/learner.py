@@ -2,15 +2,16 @@
 
 For all groups of one size at once: row i of every array is a group. Rules:
 
-1. A window is judged before it is learnt: by T2 of the members that are there and known (FEW windows or more); the
-   estimate's own doubt widens deviations by 3 d / windows.
+1. A window is judged before it is learnt: by T2 of the members that are there and known; the estimate's own doubt
+   widens variances by 3 d / windows. A member is known when it has said FEW values: these are kept as they are until
+   then, and clipped about their median, so that a sensor's first word may be nonsense.
 2. `level` is the mean of T2 over about SMOOTH windows, in units of the gate (GATE deviations), no window counting for
    more than CAP. A window is an outlier when its T2 or the level passes the threshold's limit: an event is one thing,
    also where single windows of it look normal.
 3. What lasts is an event, and is not learnt; what comes and goes is how this group is, and is. So learning fades out as
-   the level rises from an eighth to a quarter of the way between what is usual (d) and the gate. It does not depend on
-   the threshold. What is left out is paid from `credit`: `patience` windows at first, REFILL more with each window. When
-   that is used up, everything is learnt: a change that lasts becomes the new normal.
+   the level before a window rises from an eighth to a quarter of the way between what is usual (d) and the gate. It
+   does not depend on the threshold. What is left out is paid from `credit`: `patience` windows at first, REFILL more
+   with each window. When that is used up, everything is learnt: a change that lasts becomes the new normal.
 4. A window further out than FAR is learnt as if it stood there: no single value can poison what was learnt.
 5. Weights grow to `memory`, then older windows fade. Each feature has its own weight, so a member that seldom speaks
    keeps its mean and deviation; its correlations fade with the others' news. The covariance is a congruence plus a
@@ -36,8 +37,9 @@ from numpy.typing import NDArray
 
 from gateway.config import Score
 from gateway.records import State
+from gateway.score.groups import FEW
 from gateway.score.model import NO_ENTRY, Model
-from learning import gaussian
+from learning import gaussian, statistics
 from learning.gaussian import Mask
 from learning.statistics import Statistics, Vector
 
@@ -46,9 +48,10 @@ SMOOTH = 24
 CAP = 4.0
 FAR = 9.0
 REFILL = 0.01
-FEW = 10
 ENOUGH = 4
 DOUBT = 3.0
+WIDE = 3 * 1.4826
+"""Three deviations, in median absolute ones."""
 LONG = 1 << 40
 """Windows since something that never was."""
 
@@ -104,6 +107,7 @@ class Learner:
         return {
             "last": (np.int64, (), BEFORE_ALL),  # start of the last window judged
             "seen": (np.int64, (), 0),
+            "young": (np.float64, (FEW, d), 0),  # the first values, until there are FEW
             "weight": (np.float64, (d,), 0),
             "mean": (np.float64, (d,), 0),
             "covariance": (np.float64, (d, d), 0),
@@ -164,20 +168,21 @@ class Learner:
         """Judge, then learn; x is (k, d), finite where `there`. Rows are different groups."""
         state = self._state
         state["last"][rows] = start
-        weight, covariance = state["weight"][rows], state["covariance"][rows]
-        mean = np.where(there & (weight == 0), x, state["mean"][rows])
-        about = np.where(there, x, mean) - mean
+        learnt = Known(*(state[name][rows] for name in ("weight", "mean", "covariance")))
         ready = state["seen"][rows] >= self.needed
-        known = there & (weight >= FEW)
-        square, parts = self._distances(Known(weight, mean, covariance), about, known)
+        known = there & (learnt.weight >= FEW)
+        about = np.where(known, x - learnt.mean, 0.0)
+        square, parts = self._distances(learnt, about, known)
         count = known.sum(axis=1)
         ratio = square / self._gates[count]
-        level = state["level"][rows]
-        level += np.where(ready, (np.minimum(ratio, CAP) - level) / SMOOTH, 0.0)
+        before = state["level"][rows]
+        level = before + np.where(ready, (np.minimum(ratio, CAP) - before) / SMOOTH, 0.0)
         state["level"][rows] = level
-        gain = self._gain(rows, ready, level, count)
+        gain = self._gain(rows, ready, before, count)
         about *= np.sqrt(FAR / np.maximum(ratio, FAR))[:, None]
-        self._learn(rows, Known(weight, mean, covariance), about, there * gain[:, None])
+        self._learn(rows, learnt, about, known * gain[:, None])
+        if (young := there & ~known).any():
+            self._begin(rows, x, young)
         state["seen"][rows] += 1
         worst = np.maximum(ratio, level) * self._gates[count] / self._limits[count]
         own = np.where(count > 0, self._score.threshold * np.sqrt(worst), 0.0)
@@ -185,14 +190,15 @@ class Learner:
         return self._verdict(rows, x, there, Judged(ready, ready, own, ready, ready, parts, 0, grown))
 
     def _distances(self, learnt: Known, about: Vector, known: Mask) -> tuple[Vector, Vector]:
+        """Give T2 and its parts; `about` is bounded by what T2 can tell."""
         weight, mean, covariance = learnt
         diagonal = np.arange(self.features)
         deviation = gaussian.deviations(mean, covariance[:, diagonal, diagonal])
         widened = deviation * np.sqrt(1.0 + DOUBT * self.features / np.maximum(weight, 1.0))
-        standard = gaussian.standardise(about, widened)
-        if self.features == 1:
-            return gaussian.distances(standard, covariance, known)
-        return gaussian.distances(standard, gaussian.correlations(covariance, deviation), known)
+        furthest = gaussian.FURTHEST * widened
+        np.clip(about, -furthest, furthest, out=about)
+        correlation = gaussian.correlations(covariance, deviation) if self.features > 1 else covariance
+        return gaussian.distances(about / widened, correlation, known)
 
     def _gain(self, rows: Rows, ready: Mask, level: Vector, count: NDArray[np.int64]) -> Vector:
         """Give how much of each window is learnt, 0 to 1, and pay for the rest."""
@@ -214,6 +220,28 @@ class Learner:
         self._state["covariance"][rows] = covariance
         self._state["mean"][rows] = mean + about * share
         self._state["weight"][rows] = np.minimum(weight + gain, self._score.memory)
+
+    def _begin(self, rows: Rows, x: Vector, young: Mask) -> None:
+        """Keep first values; what has FEW of them is known from here on."""
+        state = self._state
+        row, member = young.nonzero()
+        place = state["weight"][rows[row], member].astype(np.int64)
+        state["young"][rows[row], place, member] = x[row, member]
+        state["weight"][rows[row], member] = place + 1.0
+        ripe = np.zeros(young.shape, bool)
+        ripe[row, member] = place + 1 == FEW
+        for at in np.flatnonzero(ripe.any(axis=1)).tolist():
+            self._ripen(int(rows[at]), ripe[at])
+
+    def _ripen(self, row: int, ripe: Mask) -> None:
+        """Make a mean and a covariance of a group's first values of these members."""
+        values = self._state["young"][row][:, ripe]
+        middle = np.median(values, axis=0)
+        reach = WIDE * np.median(np.abs(values - middle), axis=0)
+        first = statistics.of(np.clip(values, middle - reach, middle + reach))
+        self._state["mean"][row][ripe] = first.mean
+        self._state["covariance"][row][np.ix_(ripe, ripe)] = first.scatter / FEW
+        self._state["young"][row][:, ripe] = 0.0
 
     def _verdict(self, rows: Rows, x: Vector, there: Mask, own: Judged) -> Judged:
         over = own.ready & (own.score > self._score.threshold)

@@ -65,7 +65,7 @@ class Limits:
         lasted = holds & (run.start + run.size - since >= self.when.lasting)
         told = lasted & ~self._told[series]
         self._since[series] = since
-        self._told[series] = lasted | (holds & self._told[series])
+        self._told[series] = lasted
         for at in told.nonzero()[0].tolist():
             outcome.alert(self._alert(int(series[at]), run.start, outcome.now, float(value[at])))
 

@@ -19,6 +19,9 @@ from typing import Protocol
 
 from protocol.errors import JournalUnusable
 
+DRAFT = ".tmp"
+"""Ends the name of a file that is not complete yet."""
+
 
 class Files(Protocol):
     """What a log, a checkpoint and a spool ask of a file system. All raise OSError."""
@@ -235,7 +238,7 @@ def make_directory(files: Files, path: Path) -> None:
 
 def write_atomically(files: Files, path: Path, data: bytes) -> None:
     """Put a whole file in place, durably, or leave the old one as it was; OSError if that failed."""
-    draft = path.with_name(path.name + ".tmp")
+    draft = path.with_name(path.name + DRAFT)
     files.unlink(draft)
     descriptor = files.create(draft)
     try:

@@ -7,8 +7,10 @@ Rules:
 3. Which record begins a file is decided at `append` too, because `about` must say what was true just before it.
 4. A file whose write or sync failed gets no more bytes: the next commit writes everything not yet durable to a new file
    (which continues the old one and is dropped with it). The error is JournalUnusable; nothing is lost by it.
-5. Opening reads the last file only (`recovery`).
-6. `append` belongs to the thread that reads and drops; `commit` may run in another at the same time.
+5. A newest file without records says what nothing else does: where the log stands, and its `about`. If it must be made
+   again, the new one is complete before it takes its name.
+6. Opening reads the last file only (`recovery`).
+7. `append` belongs to the thread that reads and drops; `commit` may run in another at the same time.
 
 | may fill | bound | answer when full |
 |---|---|---|
@@ -29,7 +31,7 @@ from typing import NamedTuple
 
 from gateway.records import State
 from gateway.segment import layout
-from gateway.segment.files import Files, lock_directory
+from gateway.segment.files import DRAFT, Files, lock_directory
 from gateway.segment.history import History, Segment
 from gateway.segment.layout import Index, Opening
 from gateway.segment.recovery import Recovered, recover
@@ -217,40 +219,41 @@ class Log(History):
         last = self._segments[-1]
         known = self._opening_of(last)
         if last.first == head.seq and known:
-            return self._replace_empty(last, layout.encode_opening(known))
+            return layout.encode_opening(known)
         return self._opening(head.seq, head.chain_before, head.stamp, whole=False, about=known.about if known else {})
-
-    def _replace_empty(self, segment: Segment, opening: bytes) -> bytes:
-        """Let a file without records, which failed, be made again under its name by the first record that waits."""
-        with self._lock:
-            self._segments.pop()
-            self.bytes -= segment.bytes
-            self.pending_bytes += len(opening) - len(self._waiting[0].opening)
-            self._waiting[0] = self._waiting[0]._replace(opening=opening)
-        return opening
 
     def _put(self, first: int, opening: bytes, chunk: list[_Waiting]) -> None:
         data = b"".join([opening, *(waiting.data for waiting in chunk)])
+        path = self._path(first)
+        replaces = bool(opening and self._segments) and self._segments[-1].first == first  # rule 5
+        begun = path.with_name(path.name + DRAFT) if replaces else path
         try:
             if opening:
-                self._begin(first)
+                self._begin(begun)
             assert self._active is not None
             self.files.write(self._active, data)
             self._sync(self._active)
+            if replaces:
+                self.files.rename(begun, path)
             if opening:
                 self.files.sync_directory(self.directory)
         except OSError as error:
-            self._abandon(first if opening else None)
+            self._abandon(begun if opening else None)
             raise JournalUnusable(f"{self.directory} cannot be written: {error.strerror}") from error
+        if replaces:
+            self._forget_newest()
         self._vouch(first, opening, chunk, len(data))
 
-    def _begin(self, first: int) -> None:
-        path = self._path(first)
+    def _begin(self, path: Path) -> None:
         self.files.unlink(path)  # left by a commit that failed: none of its records was vouched for
         descriptor = self.files.create(path)
         if self._active is not None:
             self.files.close(self._active)
         self._active = descriptor
+
+    def _forget_newest(self) -> None:
+        with self._lock:
+            self.bytes -= self._segments.pop().bytes
 
     def _sync(self, descriptor: int) -> None:
         begun = self.files.monotonic()
@@ -258,7 +261,7 @@ class Log(History):
         if self.observe is not None:
             self.observe(self.files.monotonic() - begun)
 
-    def _abandon(self, fresh: int | None) -> None:
+    def _abandon(self, fresh: Path | None) -> None:
         """Leave the file that failed, and give its room back if that can be done: a full disk needs it."""
         descriptor, self._active = self._active, None
         with suppress(OSError):  # the failure that brought us here is the one to report
@@ -266,7 +269,7 @@ class Log(History):
                 self.files.close(descriptor)
         with suppress(OSError):  # the same; readers step over what stays behind
             if fresh is not None:
-                self.files.unlink(self._path(fresh))
+                self.files.unlink(fresh)
             elif self._segments:
                 self.files.truncate(self._path(self._segments[-1].first), self._segments[-1].bytes)
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.segment import layout
-from gateway.segment.files import Files, write_atomically
+from gateway.segment.files import DRAFT, Files, write_atomically
 from gateway.segment.history import Segment
 from gateway.segment.layout import Index, Opening
 from protocol import frame
@@ -45,10 +45,15 @@ class Recovered:
 
 def recover(files: Files, directory: Path, lane: int, epoch: int) -> Recovered:
     """Find the end of a log and make its last file fit to go on; OSError if the disk refuses."""
-    firsts = [first for name in files.names(directory) if (first := layout.first_of(name)) is not None]
+    names = files.names(directory)
+    for name in names:
+        if name.endswith(DRAFT):
+            files.unlink(directory / name)
+    firsts = [first for name in names if (first := layout.first_of(name)) is not None]
     found = Recovered([Segment(first, files.size(directory / layout.segment_name(first))) for first in firsts])
     while found.segments and not _resume(files, directory, (lane, epoch), found):
         found.segments.pop()
+    files.sync_directory(directory)  # what is here, and what was just or once removed
     return found
 
 
@@ -112,7 +117,6 @@ def _make_durable(files: Files, path: Path, data: bytes) -> None:
         write_atomically(files, path, data)
     finally:
         files.close(descriptor)
-    files.sync_directory(path.parent)
 
 
 def _go_on(found: Recovered, index: Index, opening: Opening | None) -> None:

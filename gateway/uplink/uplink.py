@@ -24,7 +24,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from random import Random
 from typing import Protocol
@@ -46,7 +46,7 @@ from gateway.records import NEVER
 from gateway.uplink.failure import Failure, answered, back_off, closed
 from protocol import frame
 from protocol.errors import CloudRefused, CloudUnavailable, ConfigurationRefused, FrameRefused, JournalUnusable
-from protocol.messages import BODIES, Hello, Kind, LaneHead, Receipt, Refusal, Welcome
+from protocol.messages import BODIES, Hello, Kind, LaneHead, Mark, Receipt, Refusal, Welcome
 
 log = logging.getLogger("fieldgate.uplink")
 
@@ -66,6 +66,10 @@ class Held(Protocol):
 
     def heads(self) -> dict[str, LaneHead]:
         """Say what is held of each lane, durably."""
+        ...
+
+    def chains(self, marks: Mapping[str, Mark]) -> dict[str, int]:
+        """Give the chain of the frame that each mark stands at; 0 where it is not here."""
         ...
 
     def read(self, lane: str, seq: int) -> bytes | None:
@@ -106,7 +110,7 @@ class Uplink:
         self.connected = False
         self._token, self._spool, self._hello, self._rng = token, spool, hello, rng
         self._on_fork, self._on_gone, self._on_state = on_fork, on_gone, on_state
-        self._tls = _tls(settings.ca_file)
+        self._tls = tls_context(settings.ca_file)
         self._away = False  # nobody answered at the cloud's address
         self._wanted = asyncio.Event()
         self._woken = asyncio.Event()
@@ -232,7 +236,8 @@ class Uplink:
         for _ in range(2):
             await self._send(socket, frame.message(Kind.HELLO, self._hello()))
             welcome = await self._welcome(socket)
-            instructions = self.delivery.opened(welcome, self._spool.heads(), time.monotonic_ns())
+            heads, chains = self._spool.heads(), self._spool.chains(welcome.marks)
+            instructions = self.delivery.opened(welcome, heads, time.monotonic_ns(), chains)
             if not (instructions and isinstance(instructions[0], Fork)):
                 self._follow(instructions)
                 return
@@ -340,7 +345,8 @@ def _read(data: bytes) -> object:
     return frame.load(held.kind, held.body)
 
 
-def _tls(ca_file: str) -> ssl.SSLContext | bool:
+def tls_context(ca_file: str) -> ssl.SSLContext | bool:
+    """Make the TLS settings of the uplink; ConfigurationRefused if the file of authorities cannot be used."""
     if not ca_file:
         return True
     try:

@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
 import mqtt5
+import msgspec
 import numpy as np
 
 from cli.broker import EmbeddedBroker

@@ -60,6 +60,7 @@ def compared(diff: WindowDiff, steps: list[tuple[int, Row]]) -> dict[Shape, Comp
 TEN_S, MINUTE_S = Shape(10 * S, 10 * S), Shape(60 * S, 10 * S)
 
 
+@pytest.mark.parametrize("batch", [1, 100], ids=["one by one", "together"])
 @pytest.mark.parametrize(
     ("steps", "expected"),
     [
@@ -85,8 +86,10 @@ TEN_S, MINUTE_S = Shape(10 * S, 10 * S), Shape(60 * S, 10 * S)
     ],
     ids=["nothing", "the same", "one more", "another value", "other starts", "a revision more", "stated twice"],
 )
-def test_windows_meet_by_series_start_and_revision(steps: list[tuple[int, Row]], expected: Compared) -> None:
-    assert compared(diff_of(), steps) == {TEN_S: expected}
+def test_windows_meet_by_series_start_and_revision(
+    steps: list[tuple[int, Row]], expected: Compared, batch: int
+) -> None:
+    assert compared(diff_of(batch=batch), steps) == {TEN_S: expected}
 
 
 def test_definitions_meet_by_size_and_hop_whatever_their_numbers_and_patterns() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cloud.api import UNBUILT
+from protocol import __version__
 from protocol.messages import Alert, AlertsBody, Cover, Kind
 from tests.cloud.wire import S, Served, Wire, windows_body
 
@@ -55,6 +56,15 @@ async def test_every_answer_has_its_documented_shape(served: Served, wire: Wire)
     _, stats = await served.get("/v1/stats")
     assert stats["latency_ms"] == {"p50": pytest.approx(2000, rel=0.01), "p99": pytest.approx(2000, rel=0.01)}
     assert (stats["windows_stored"], stats["gateways_online"]) == (1, 1)
+
+
+async def test_a_gateway_hears_whose_token_it_has_and_nothing_is_noted_of_it(served: Served) -> None:
+    said = {"gateway": "barn", "version": __version__, "now": served.clock.now}
+    assert await served.get("/v1/whoami", Authorization=f"Bearer {served.token}") == (200, said)
+    status, refused = await served.get("/v1/whoami", Authorization="Bearer wrong")
+    assert (status, refused["error"]["what"]) == (401, "no gateway has this token")
+    assert (await served.get("/v1/gateways"))[1] == {"gateways": []}
+    assert (await served.get("/v1/ledger"))[1] == {"ledger": []}
 
 
 @pytest.mark.parametrize(

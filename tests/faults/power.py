@@ -10,8 +10,8 @@ Rules:
 3. `faults[(method, n)]` is the errno of the n-th call of a method, counted from 1. A write that fails has written half. A
    sync that fails has synced any part, and the rest is clean to the kernel: readable, and never written by a later sync.
 4. A descriptor whose write or sync failed must not be written or synced again: AssertionError.
-5. `end_after` changing calls from now, the process dies: Died is raised, in the middle of what it did; a write has then
-   written half. After that nothing of it touches the disk.
+5. `end_after` changing calls from now, the process dies: Died is raised; a write has then written all, half or nothing, a
+   sync has or has not happened, and anything else is done. After that nothing of it touches the disk.
 """
 
 from __future__ import annotations
@@ -263,18 +263,18 @@ class Disk:
         return number
 
     def write(self, descriptor: int, data: bytes) -> None:
-        """Append; half of it when it fails, or the process dies."""
+        """Append; half of it when it fails."""
         opened = self._open[descriptor]
         assert descriptor not in self._failed, "written after it had failed"
         opened.dirty = True
         try:
             self._enter("write")
-            self._leave()
-        except (OSError, Died):
+        except OSError:
             opened.content += data[: len(data) // 2]
             self._failed.add(descriptor)
             raise
-        opened.content += data
+        opened.content += data[: self.chance.choice([0, len(data) // 2, len(data)])] if self.dead else data
+        self._leave()
 
     def sync(self, descriptor: int) -> None:
         """Make what was written durable; any part of it when it fails."""
@@ -286,7 +286,8 @@ class Disk:
             opened.tear(self.chance)
             self._failed.add(descriptor)
             raise
-        opened.settle()
+        if not self.dead or self.chance.random() < 0.5:
+            opened.settle()
         self._leave()
 
     def truncate(self, path: Path, size: int) -> None:

@@ -6,6 +6,9 @@ at a random moment instead; with `--hang` the step never ends, as on a disk that
 in order, how often each point was passed. With `--armed VERSION` points count from when a model of that version scores,
 durable or not.
 
+`--limit FILE` makes its disk as small as the number of bytes in the file says, `--wall FILE` its wall clock as wrong as the
+nanoseconds in it, while there is such a file; both are read anew each time.
+
 `--nursery` makes victims of one interpreter, by fork: importing costs each as much as all that it lives through.
 
 A kernel that goes on keeps what was written, synced or not: kill -9 tests order and atomicity. What a power cut loses,
@@ -16,21 +19,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from threading import Event, Lock, Timer
 from typing import NoReturn
 
 from gateway import pipeline, recovery
+from gateway.clock import Clock
 from gateway.config import parse
 from gateway.segment import OsFiles, layout
 from protocol.messages import JOURNAL_LANE, LANES
@@ -44,6 +51,28 @@ def kill_self() -> None:
 def hang() -> None:
     """Stay in the step for ever."""
     Event().wait()
+
+
+def number_in(path: Path) -> int | None:
+    """Read the number in a file; None while there is none."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def size_of(directory: Path) -> int:
+    """Add up the bytes of all files; some may be removed meanwhile."""
+    total = 0
+    for path in directory.rglob("*"):
+        with suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def wrong_wall(path: Path) -> int:
+    """Give the time in ns, as wrong as the file says."""
+    return time.time_ns() + (number_in(path) or 0)
 
 
 def point_name(data: Path, path: Path, operation: str) -> str:
@@ -67,6 +96,7 @@ class KillingFiles(OsFiles):
     archive: Path | None = None
     die: Callable[[], None] = kill_self
     armed: Callable[[], bool] = lambda: True
+    limit: Path | None = None
     passed: Counter[str] = field(default_factory=Counter)
     _paths: dict[int, Path] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
@@ -108,7 +138,14 @@ class KillingFiles(OsFiles):
         """Write, perhaps only half of it, perhaps the last thing done."""
         write = super().write
         with self._step(self._paths[descriptor], "write", lambda: write(descriptor, data[: len(data) // 2])):
-            write(descriptor, data)
+            fits = max(0, min(len(data), self._room()))
+            write(descriptor, data[:fits])
+            if fits < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _room(self) -> int:
+        limit = number_in(self.limit) if self.limit is not None else None
+        return sys.maxsize if limit is None else limit - size_of(self.data)
 
     def sync(self, descriptor: int) -> None:
         """Sync, perhaps the last thing done."""
@@ -161,6 +198,8 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--within", type=float, help="seconds after it runs, at a random moment")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--archive", type=Path)
+    parser.add_argument("--limit", type=Path)
+    parser.add_argument("--wall", type=Path)
     parser.add_argument("--armed", type=int, default=0)
     parser.add_argument("--hang", action="store_true")
     parser.add_argument("--list", action="store_true")
@@ -177,6 +216,9 @@ def main(arguments: list[str]) -> None:
         timer = Timer(Random(options.seed).uniform(0, options.within), kill_self)
         timer.daemon = True
         timer.start()
+    files.limit = options.limit
+    if options.wall is not None:
+        pipeline.Clock = partial(Clock, wall=partial(wrong_wall, options.wall))  # type: ignore[misc, assignment]
     running: list[pipeline.Pipeline] = []
     if options.armed:
         files.armed = lambda: any(options.armed in recovery.versions(gateway.at).values() for gateway in running)

@@ -26,9 +26,10 @@ from protocol.columns import encode_state
 from protocol.errors import JournalUnusable
 from protocol.messages import JOURNAL_LANE, LANES, AlertsBody, Cover, DefinitionsBody, Kind, LossesBody, WindowsBody
 from protocol.settings import Size
-from tests.faults.power import NEVER, Died, Disk
+from tests.faults.power import Died, Disk
 
 LANE, EPOCH = 3, 77
+Fault = tuple[str, int, int]
 TRIES = 50
 """Openings that may be refused one after the other: more than any test injects faults."""
 
@@ -55,22 +56,30 @@ class Witness:
         """Assert all promises."""
         raise NotImplementedError
 
-    def do(self, step: str, number: int, *, within: int = NEVER) -> bool:
-        """Do one step; after so many changes of the disk the process dies. Tell whether it lives."""
+    def doom(self, within: int) -> None:
+        """Let the process die after so many changes of the disk, whatever it then does."""
         self.disk.end_after = within
+
+    def do(self, step: str, number: int, faults: Iterable[Fault] = ()) -> bool:
+        """Do one step and tell whether the process lives.
+
+        Faults (method, how many calls from now, errno) are injected meanwhile.
+        """
+        self.disk.faults = {(method, self.disk.calls[method] + ahead): number for method, ahead, number in faults}
         try:
             getattr(self, step)(number)
         except JournalUnusable:
             self.refused += 1
         except Died:
             return False
-        self.disk.end_after = NEVER
+        self.disk.faults = {}
         return True
 
     def end(self, *, power: bool, within: Iterable[int] = ()) -> None:
         """End the process, or the machine, and open again; while it opens it dies once for each of `within`."""
         end = self.disk.cut if power else self.disk.kill
         end()
+        self.disk.faults = {}
         for changes in within:
             self.disk.end_after = changes
             with suppress(Died):
@@ -97,7 +106,7 @@ class LogWitness(Witness):
 
     def begin(self) -> None:
         """Promise nothing yet."""
-        self.bodies: dict[int, bytes] = {}  # what was appended and may be on the disk
+        self.bodies: dict[int, list[bytes]] = {}  # what was appended under a sequence and may be on the disk
         self.waiting: set[int] = set()  # of them, what waits for a commit
         self.vouched: dict[int, bytes] = {}  # what is durable
         self.told = 0  # the highest sequence that somebody may have heard of
@@ -112,12 +121,11 @@ class LogWitness(Witness):
         )
         held = self.contents()
         assert held.items() >= self.vouched.items(), "what was vouched for is gone"
-        assert held.items() <= self.bodies.items(), "made up"
+        assert all(body in self.bodies[seq] for seq, body in held.items()), "made up"
         assert list(held) == sorted(held)
         assert self.log.next > self.told, "a sequence would be given twice"
         self.vouched = held
         self.told = max(self.told, *held, 0)
-        self.bodies = {seq: body for seq, body in self.bodies.items() if seq < self.log.next}
         self.waiting.clear()
         self.given_up = 0
 
@@ -128,7 +136,7 @@ class LogWitness(Witness):
     def _vouch(self) -> None:
         done = {seq for seq in self.waiting if seq <= self.log.durable}
         self.waiting -= done
-        self.vouched |= {seq: self.bodies[seq] for seq in sorted(done)}
+        self.vouched |= {seq: self.bodies[seq][-1] for seq in sorted(done)}
         self.told = max(self.told, *done, 0)
 
     def append(self, number: int) -> None:
@@ -136,7 +144,7 @@ class LogWitness(Witness):
         body = Random(number).randbytes((0, 1, 60, 200, 700, 3000, 9000)[number % 7])
         seq = self.log.append(Kind.WINDOWS, body, stamp=number)
         assert seq > self.told
-        self.bodies[seq] = body
+        self.bodies.setdefault(seq, []).append(body)
         self.waiting.add(seq)
 
     def commit(self, _number: int) -> None:
@@ -188,7 +196,8 @@ class LogWitness(Witness):
         assert {seq: frame.decode(data).body for seq, data in whole.items() if data} == self.vouched
         assert list(self.vouched) == sorted(self.vouched)
         names = [name for name in self.disk.names(self.directory) if name.endswith(".seg")]
-        assert self.log.bytes == sum(self.disk.size(self.directory / name) for name in names)
+        if not self.refused:  # a file that could not be removed is not counted
+            assert self.log.bytes == sum(self.disk.size(self.directory / name) for name in names)
 
 
 def readings(number: int) -> ReadingsRecord:
@@ -216,7 +225,7 @@ class JournalWitness(Witness):
 
     def begin(self) -> None:
         """Promise nothing yet."""
-        self.records: dict[int, bytes] = {}
+        self.records: dict[int, list[bytes]] = {}
         self.vouched: dict[int, bytes] = {}
         self.saved: dict[int, set[bytes]] = {}
         self.position = 0  # of the newest checkpoint that was promised
@@ -234,13 +243,12 @@ class JournalWitness(Witness):
         held = self.contents()
         missing = {seq for seq in self.vouched if seq > position} - set(held)
         assert not missing, "records behind the checkpoint are gone"
-        assert held.items() <= self.records.items(), "made up, or changed"
+        assert all(record in self.records[seq] for seq, record in held.items()), "made up, or changed"
         assert list(held) == sorted(held)
         assert self.journal.next > max(self.vouched, default=0)
         self.journal.resume_after(position)
         self.position = position
         self.vouched = held
-        self.records = {seq: bits_ for seq, bits_ in self.records.items() if seq < self.journal.next}
 
     def patiently_load(self) -> tuple[int, State] | None:
         """Load the newest checkpoint, trying again while the disk refuses."""
@@ -256,16 +264,16 @@ class JournalWitness(Witness):
     def append(self, number: int) -> None:
         """Record readings, or a tick."""
         record = readings(number) if number % 3 else TickRecord(number)
-        self.records[self.journal.append(record)] = bits(record)
+        self.records.setdefault(self.journal.append(record), []).append(bits(record))
 
     def commit(self, _number: int) -> None:
         """Commit."""
         try:
             self.journal.commit()
         finally:
-            upto = self.journal.durable
-            fresh = {seq: bits_ for seq, bits_ in self.records.items() if self.journal.oldest <= seq <= upto}
-            self.vouched |= fresh
+            begin = max(self.journal.oldest, *self.vouched, 0)
+            fresh = [seq for seq in range(begin, self.journal.durable + 1) if seq in self.records]
+            self.vouched |= {seq: self.records[seq][-1] for seq in fresh}
 
     def checkpoint(self, number: int) -> None:
         """Commit, save a checkpoint and drop what it allows."""
@@ -275,16 +283,18 @@ class JournalWitness(Witness):
         self.saved.setdefault(position, set()).add(encode_state(state))
         self.checkpoints.save(position, state)
         self.position = position
-        self.journal.retain(0, self.checkpoints.older_position)
-        self._forget()
+        self._drop(lambda: self.journal.retain(0, self.checkpoints.older_position))
 
     def make_room(self, _number: int) -> None:
         """Drop a file though there is no need."""
-        self.journal.make_room(self.checkpoints.older_position)
-        self._forget()
+        self._drop(lambda: self.journal.make_room(self.checkpoints.older_position))
 
-    def _forget(self) -> None:
-        self.vouched = {seq: held for seq, held in self.vouched.items() if seq >= self.journal.oldest}
+    def _drop(self, drop: Callable[[], object]) -> None:
+        vouched = self.vouched
+        kept = self.checkpoints.older_position  # should it die meanwhile, what lies behind this is still promised
+        self.vouched = {seq: held for seq, held in vouched.items() if seq > kept}
+        drop()
+        self.vouched = {seq: held for seq, held in vouched.items() if seq >= self.journal.oldest}
 
     def reopen(self, _number: int) -> None:
         """Close and open."""
@@ -334,7 +344,9 @@ class SpoolWitness(Witness):
         self.vouched = dict.fromkeys(LANES, 0)
         self.excused: dict[str, set[int]] = {lane: set() for lane in LANES}  # receipted or declared lost
         self.named: dict[tuple[int, str, int], bytes] = {}
-        self.copied = False  # a new epoch may have begun, or not
+        self.told: dict[tuple[int, str], int] = {}  # the highest sequence that the cloud may have heard of
+        self.losing: dict[str, int] = {}  # of each lane, what it will hear of with the next commit
+        self.dropping = False
 
     def open(self) -> None:
         """Open, and hold covers and names against what was promised."""
@@ -345,7 +357,17 @@ class SpoolWitness(Witness):
             cover = self.box.cover(lane).record
             assert self.vouched[lane] <= cover <= self.spooled[lane], "a cover went back, or was made up"
             self.spooled[lane] = self.vouched[lane] = cover
+            assert self.box.heads()[lane].next > self.told.get((self.box.epoch, lane), 0), "a sequence is given twice"
+            if self.dropping:  # it died before it could say what it dropped
+                self.excused[lane].update(range(1, min(self.records(lane).values(), default=cover + 1)))
+        self.box.max_waiting = 2500
+        self.losing, self.dropping = {}, False
         self._name()
+        self._number()
+
+    def _number(self) -> None:
+        """Note the record that each sequence stands for."""
+        self.sequences = {(lane, seq): record for lane in LANES for seq, record in self.records(lane).items()}
 
     def frames(self, lane: str) -> dict[int, bytes]:
         """Give what is durable of a lane: whole frames by sequence."""
@@ -358,6 +380,10 @@ class SpoolWitness(Witness):
             for seq, data in self.frames(lane).items():
                 known = self.named.setdefault((self.box.epoch, lane, seq), data)
                 assert known == data, "a sequence has other content"
+                self._tell(lane, seq)
+
+    def _tell(self, lane: str, seq: int) -> None:
+        self.told[self.box.epoch, lane] = max(seq, self.told.get((self.box.epoch, lane), 0))
 
     def records(self, lane: str) -> dict[int, int]:
         """Give the record that each frame of a lane covers, by sequence."""
@@ -370,12 +396,15 @@ class SpoolWitness(Witness):
         for _ in range(number // 4 % 4 + 1):
             kind, packed, cover = body(lane, self.spooled[lane] + 1)
             self.spooled[lane] += 1
-            self.box.append(lane, kind, packed, cover, number)
+            self.sequences[lane, self.box.append(lane, kind, packed, cover, number)] = self.spooled[lane]
 
     def commit(self, _number: int) -> None:
         """Commit."""
         self.box.commit()
         self.vouched = dict(self.spooled)
+        for lane, seq in self.losing.items():
+            self._tell(lane, seq)
+        self.losing = {}
         self._name()
 
     def release(self, number: int) -> None:
@@ -387,24 +416,32 @@ class SpoolWitness(Witness):
         self.excused[lane].update(record for seq, record in known.items() if seq <= upto)
         self.box.release(lane, upto)
 
-    def enforce(self, _number: int) -> None:
-        """Keep the bounds."""
-        known = {lane: self.records(lane) for lane in LANES}
-        for loss in self.box.enforce(0):
-            self.excused[loss.lane].update(known[loss.lane].get(seq, 0) for seq in range(loss.first, loss.last + 1))
+    def enforce(self, number: int) -> None:
+        """Keep the bounds, and declare what was lost."""
+        known, self.dropping = dict(self.sequences), True
+        losses = self.box.enforce(number)
+        self.dropping = False
+        for loss in losses:
+            lost = range(loss.first, loss.last + 1)
+            self.excused[loss.lane].update(known[loss.lane, seq] for seq in lost if (loss.lane, seq) in known)
+            self.losing[loss.lane] = max(loss.last, self.losing.get(loss.lane, 0))
+        if losses:
+            self.append(2)
 
     def make_room(self, number: int) -> None:
         """Drop a file though there is no need."""
-        known = {lane: self.records(lane) for lane in LANES}
+        self.dropping = True
         self.box.make_room()
-        for loss in self.box.enforce(number):
-            self.excused[loss.lane].update(known[loss.lane].get(seq, 0) for seq in range(loss.first, loss.last + 1))
+        self.enforce(number)
 
     def begin_epoch(self, number: int) -> None:
         """Say all again."""
-        self.box.begin_epoch(number)
-        self.vouched = dict(self.spooled)
+        for loss in self.box.begin_epoch(number):
+            lost = range(loss.first, loss.last + 1)
+            self.excused[loss.lane].update(self.sequences.get((loss.lane, seq), 0) for seq in lost)
+        self.vouched, self.losing = dict(self.spooled), {}
         self._name()
+        self._number()
 
     def reopen(self, _number: int) -> None:
         """Close and open."""

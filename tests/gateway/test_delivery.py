@@ -256,6 +256,16 @@ def test_a_contradiction_at_the_greeting_begins_a_new_epoch(welcome: Welcome, re
     assert delivery.next(0) is None
 
 
+@pytest.mark.parametrize(
+    ("ours", "forks"), [(11, True), (7, False), (0, False)], ids=["another", "the same", "not here any more"]
+)
+def test_a_frame_that_is_another_in_the_cloud_begins_a_new_epoch(ours: int, forks: bool) -> None:
+    delivery = Delivery(MB, None, 0)
+    welcome = Welcome({"alerts": Mark(3, [], 7)})
+    instructions = delivery.opened(welcome, heads(alerts=(1, 9)), 0, {"alerts": ours})
+    assert (instructions == [Fork("alerts: the cloud has another frame 3 than is here")]) == forks
+
+
 def test_a_receipt_for_what_does_not_exist_ends_the_connection() -> None:
     delivery = opened(alerts=(1, 5))
     assert receipt(delivery, 0, alerts=5) == [Close("a receipt of alerts 5, which does not exist")]

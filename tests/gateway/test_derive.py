@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.config import Clean, PipelineConfig, Window, digest, pipeline_text
+from gateway.config import Clean, PipelineConfig, Score, Window, digest, pipeline_text
 from gateway.config import Duration as Ns
 from gateway.derive import Derive
 from gateway.records import (
@@ -18,6 +18,9 @@ from gateway.records import (
     Closed,
     ConfigurationRecord,
     Definitions,
+    Learnt,
+    ModelRecord,
+    Output,
     Outputs,
     Readings,
     ReadingsRecord,
@@ -25,7 +28,10 @@ from gateway.records import (
     Tally,
     TickRecord,
 )
+from learning import baseline
 from protocol.columns import decode_state, encode_state
+from protocol.identity import Signer
+from protocol.manifest import Manifest, digest_of, seal
 from protocol.messages import SeriesDefinition, WindowDefinition
 
 S = 10**9
@@ -169,3 +175,28 @@ def test_accounting_counts_a_reading_once(hop: int) -> None:
     derive.feed(readings(2 * S, (0, 0.05, 1.0)))
     assert derive.totals.late == 1
     assert closes(derive)
+
+
+def configuration(stamp: int, *names: str) -> ConfigurationRecord:
+    return ConfigurationRecord(stamp, pipeline_text(PipelineConfig(score=tuple(Score(name=name) for name in names))))
+
+
+def introduced(outputs: Outputs) -> list[Output]:
+    return [item for item in outputs.items if isinstance(item, Learnt)]
+
+
+def test_a_score_that_is_new_is_told_of_before_it_has_learnt_anything() -> None:
+    derive = Derive(PipelineConfig())
+    assert introduced(derive.feed(configuration(S, "pumps"))) == [Learnt("pumps", S, [])]
+    assert introduced(derive.feed(configuration(2 * S, "fans", "pumps"))) == [Learnt("fans", 2 * S, [])]
+    assert introduced(derive.feed(configuration(3 * S, "fans"))) == []
+
+
+def test_a_score_that_comes_back_is_told_of_with_the_model_that_scores_again() -> None:
+    content = baseline.encode(baseline.Baseline({}))
+    said = Manifest("pumps", 4, len(content), digest_of(content), baseline.SCHEMA, 0)
+    derive = Derive(PipelineConfig())
+    derive.feed(configuration(S, "pumps"))
+    derive.feed(ModelRecord(2 * S, seal(said, Signer.from_seed(bytes(32))), content))
+    derive.feed(configuration(3 * S))
+    assert introduced(derive.feed(configuration(4 * S, "pumps"))) == [Learnt("pumps", 4 * S, [], version=4)]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway import gather
 from gateway.gather import Gathering
-from gateway.records import Arrivals
+from gateway.records import NEVER, Arrivals
+
+MS = 10**6
+INTERVAL = 10 * MS
 
 
 def arrivals(*levels: int, first_id: int = 1, duplicate: bool = False, connection: int = 1) -> Arrivals:
@@ -17,10 +22,10 @@ def arrivals(*levels: int, first_id: int = 1, duplicate: bool = False, connectio
 
 
 def joined(*parts: Arrivals) -> Arrivals:
-    gathering = Gathering()
+    gathering = Gathering(INTERVAL)
     for part in parts:
         assert gathering.takes(part)
-        gathering.feed(part)
+        gathering.feed(part, 0)
     return gathering.joined()
 
 
@@ -46,30 +51,42 @@ def test_marks_of_redelivery_stay_with_their_messages() -> None:
 
 
 def test_a_record_belongs_to_one_connection() -> None:
-    gathering = Gathering()
+    gathering = Gathering(INTERVAL)
     assert gathering.takes(arrivals(1, connection=5))
-    gathering.feed(arrivals(1, connection=5))
+    gathering.feed(arrivals(1, connection=5), 0)
     assert gathering.takes(arrivals(1, connection=5))
     assert not gathering.takes(arrivals(1, connection=6))
 
 
 def test_it_is_full_at_its_bound() -> None:
-    gathering = Gathering()
+    gathering = Gathering(INTERVAL)
     assert not gathering
-    gathering.feed(arrivals(*[0] * (gather.MAX_MESSAGES - 1)))
+    gathering.feed(arrivals(*[0] * (gather.MAX_MESSAGES - 1)), 0)
     assert gathering
     assert not gathering.full
-    gathering.feed(arrivals(0))
+    gathering.feed(arrivals(0), 0)
     assert gathering.full
 
 
-def test_many_messages_wait_for_one_more_interval_and_no_longer() -> None:
-    gathering = Gathering()
-    gathering.feed(arrivals(*[0] * gather.MANY))
-    assert [gathering.wait(), gathering.wait()] == [True, False]
+def test_nothing_is_never_due() -> None:
+    assert Gathering(INTERVAL, after=5 * MS).due() == NEVER
 
 
-def test_few_messages_wait_for_one_interval() -> None:
-    gathering = Gathering()
-    gathering.feed(arrivals(*[0] * (gather.MANY - 1)))
-    assert not gathering.wait()
+@pytest.mark.parametrize(
+    ("after", "messages", "due"),
+    [
+        pytest.param(0, 1, 110, id="after a silence: an interval after the first message"),
+        pytest.param(90, 1, 110, id="a whole interval after the record before: likewise"),
+        pytest.param(91, 1, 101, id="sooner after it: an interval after that record"),
+        pytest.param(99, gather.FEW - 1, 109, id="few"),
+        pytest.param(99, gather.FEW, 110, id="no longer few"),
+        pytest.param(99, gather.MANY - 1, 110, id="not many yet"),
+        pytest.param(99, gather.MANY, 120, id="many: two intervals"),
+        pytest.param(0, gather.MANY, 120, id="many after a silence"),
+    ],
+)
+def test_a_record_is_due_by_what_is_in_it_and_what_was_before(after: int, messages: int, due: int) -> None:
+    gathering = Gathering(INTERVAL, after * MS)
+    gathering.feed(arrivals(0), 100 * MS)
+    gathering.feed(arrivals(*[0] * (messages - 1)), 100 * MS + 1)
+    assert gathering.due() == due * MS

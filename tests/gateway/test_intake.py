@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -38,7 +39,7 @@ from mqtt5 import (
 from cli.broker import EmbeddedBroker
 from gateway.config import Broker
 from gateway.intake import Intake, pacing
-from gateway.intake.connection import MAX_PACKET, pubacks
+from gateway.intake.connection import MAX_PACKET, QUICKACK, pubacks
 from gateway.records import Arrivals
 from protocol.errors import ConfigurationRefused
 from protocol.settings import Duration
@@ -79,6 +80,15 @@ class Listener:
     async def state(self) -> tuple[bool, str]:
         async with asyncio.timeout(DEADLINE_S):
             return await self.states.get()
+
+    @property
+    def confirms_at_once(self) -> bool:
+        """Whether the kernel does not wait for an answer of ours to go with its confirmation."""
+        connection = self.intake._connection
+        assert connection is not None
+        assert connection._transport is not None
+        found: int = connection._transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, QUICKACK)
+        return found == 1
 
     async def messages(self, number: int) -> list[tuple[str, bytes]]:
         """The next messages, each acknowledged as it comes."""
@@ -436,6 +446,19 @@ async def test_short_reads_that_follow_one_another_are_gathered(
         while sum(len(batch.topics) for batch in batches) < 50:
             batches.append(await listener.arrivals())
         assert len(batches) < 25
+
+
+@pytest.mark.skipif(QUICKACK is None, reason="only Linux confirms at once when asked to")
+async def test_what_was_read_is_confirmed_at_once_though_we_answer_later(fake_broker: FakeBroker) -> None:
+    async with listening(fake_broker.url) as listener:
+        peer = await connected(fake_broker)
+        for number in range(3):  # answers make the kernel wait for the next one
+            peer.send(publish(number, packet_id=number + 1))
+            assert len(await listener.messages(1)) == 1
+            await peer.expect(PubAckPacket)
+        peer.send(publish(9))
+        await listener.arrivals()
+        assert listener.confirms_at_once
 
 
 async def test_while_paused_nothing_is_read_and_the_connection_stays_alive(fake_broker: FakeBroker) -> None:

@@ -48,6 +48,15 @@ async def test_frames_that_are_gone_are_declared_once_an_epoch(out: Outward) -> 
     assert all(body.counts["messages"] == 0 for body in bodies)
 
 
+async def test_what_the_broker_says_it_dropped_is_declared_at_once_and_with_all_that_is_declared_later(
+    out: Outward,
+) -> None:
+    out.broker_dropped(40)
+    out.gone("telemetry", 3, 5)
+    bodies = await results(out)
+    assert [(len(body.losses), body.counts["broker"]) for body in bodies] == [(0, 40), (1, 40)]
+
+
 async def test_a_refused_model_is_reported_in_the_lane_of_results(out: Outward) -> None:
     out.report("pumps", 4, "expired", "ab" * 32)
     assert await results(out) == [ReportBody(Cover(), "pumps", 4, "refused", "expired", "ab" * 32, 10**18)]

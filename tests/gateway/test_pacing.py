@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.intake.pacing import BUSY_S, PAUSES, SHORT_READ, Pacing
+from gateway.intake.pacing import BUSY_S, LITTLE, PAUSES, SHORT_READ, Pacing
 
 (LONG, LONG_PAUSE_S), (STREAM, STREAM_PAUSE_S), (_, PAUSE_S) = PAUSES
 
@@ -16,7 +16,11 @@ Event = tuple[float, int | None, float]  # at which millisecond, bytes read (Non
         pytest.param([(0, 90, 0.0), (10, 90, 0.0), (20, 90, 0.0)], id="reads after silences"),
         pytest.param([(0, 90, 0.0), (0.1, 90, PAUSE_S)], id="the second of a burst"),
         pytest.param(
-            [(0, 90, 0.0), (0.1, 90, PAUSE_S), (2.1, None, 0.0), (2.2, 180, PAUSE_S)], id="a stream stays paced"
+            [(0, 90, 0.0), (0.1, 90, PAUSE_S), (2.1, None, 0.0), (2.2, LITTLE, PAUSE_S)], id="a stream stays paced"
+        ),
+        pytest.param(
+            [(0, 90, 0.0), (0.1, 90, PAUSE_S), (2.1, None, 0.0), (2.2, LITTLE - 1, 0.0), (2.3, LITTLE - 1, PAUSE_S)],
+            id="the rest is read before the next pause",
         ),
         pytest.param([(0, 90, 0.0), (0.1, 90, PAUSE_S), (2.1, None, 0.0), (9, 90, 0.0)], id="a burst that has ended"),
         pytest.param([(0, 90, 0.0), (0.1, SHORT_READ, 0.0), (0.2, SHORT_READ - 1, LONG_PAUSE_S)], id="long reads"),

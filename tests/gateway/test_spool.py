@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway import config, spool
+from gateway import config
 from gateway.segment import OsFiles, layout
 from gateway.spool import Spool
 from protocol import frame
@@ -274,7 +274,7 @@ def test_room_is_made_from_telemetry_then_results_and_never_from_alerts(tmp_path
 def test_frames_that_the_disk_never_takes_are_bounded_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool, "MAX_WAITING", 1000)
+    monkeypatch.setattr(Spool, "max_waiting", 1000)
     files = FaultyFiles()
     box = filled(opened(tmp_path, files), "telemetry", range(1, 4))
     files.faults.update({("write", number): errno.ENOSPC for number in range(files.calls["write"] + 1, 100)})

@@ -40,6 +40,7 @@ WELL = Vitals(
     progress=Progress(3, 7, 12, 60),
     models={"pumps": 4, "fans": 1},
     models_refused={"older": 2, "signature": 1},
+    broker_drops=40,
 )
 
 
@@ -84,6 +85,7 @@ async def test_metrics_say_every_count_by_its_fixed_name(face: Face) -> None:
         'fieldgate_readings_dropped_total{reason="duplicate"}': 1,
         'fieldgate_readings_dropped_total{reason="series_limit"}': 3,
         'fieldgate_readings_dropped_total{reason="late"}': 5,
+        'fieldgate_readings_dropped_total{reason="broker"}': 40,
         "fieldgate_readings_windowed_total": 7,
         "fieldgate_readings_pending": 3,
         "fieldgate_windows_closed_total": 2,

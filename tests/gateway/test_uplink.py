@@ -62,7 +62,7 @@ class Watched:
     """The spool, through the uplink's port; says when something is released."""
 
     def __init__(self, spool: Spool, changed: asyncio.Event) -> None:
-        self.heads, self.read = spool.heads, spool.read
+        self.heads, self.chains, self.read = spool.heads, spool.chains, spool.read
         self.spool, self.changed = spool, changed
 
     def release(self, lane: str, upto: int) -> None:

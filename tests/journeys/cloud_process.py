@@ -29,10 +29,16 @@ class Cloud:
 
     directory: Path
     port: int
+    more: str = ""
 
     def __post_init__(self) -> None:
         self.directory.mkdir(exist_ok=True)
-        self.path.write_text(f'listen = "127.0.0.1:{self.port}"\ndata = "{self.directory / "data"}"\n')
+        self.path.write_text(f'listen = "127.0.0.1:{self.port}"\ndata = "{self.directory / "data"}"\n{self.more}')
+
+    @property
+    def public_key(self) -> str:
+        """The key that gateways pin, in hexadecimal digits."""
+        return Tokens.open(self.directory / "data").signer().public.hex()
 
     @property
     def path(self) -> Path:

@@ -67,6 +67,8 @@ class Replay:
     statements: Statements
     pairs: dict[str, set[int]]  # counters recorded, by device
     position: int = 0
+    reordered: int = 0  # counters recorded for the first time after a higher one of their device
+    newest: dict[str, int] = field(default_factory=dict)  # the highest counter, by device
 
 
 @contextmanager
@@ -95,18 +97,22 @@ def replay(site: Site) -> Replay:
                 if isinstance(item, Closed):
                     found.statements.add(item.rows, derive.names)
             if isinstance(record, ReadingsRecord):
-                _remember(found.pairs, derive.names, record)
+                _remember(found, derive.names, record)
             found.position = seq
             expected += 1
         journal.close()
     return found
 
 
-def _remember(pairs: dict[str, set[int]], names: list[str], record: ReadingsRecord) -> None:
+def _remember(found: Replay, names: list[str], record: ReadingsRecord) -> None:
     for series, value in zip(record.readings.series.tolist(), record.readings.value.tolist(), strict=True):
         device, _, measurement = names[series].rpartition("/")
         if measurement == "n":
-            pairs.setdefault(device, set()).add(round(value))
+            pairs, number = found.pairs.setdefault(device, set()), round(value)
+            newest = found.newest.get(device, 0)
+            found.reordered += number < newest and number not in pairs
+            found.newest[device] = max(number, newest)
+            pairs.add(number)
 
 
 def spooled(site: Site, names: Sequence[str]) -> Statements:

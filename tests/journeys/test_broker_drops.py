@@ -1,0 +1,76 @@
+"""What the broker acknowledges to devices and then drops, because the gateway is away, is noticed when it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import mqtt5
+import pytest
+from aiohttp.test_utils import TestServer
+
+from cli.doctor.probe.line import Account, Line
+from cloud.app import API, create_app
+from cloud.config import parse
+from cloud.store import Store
+from gateway import pipeline
+from gateway.config import Broker, GatewayConfig, Source, Uplink
+from gateway.intake import hearsay
+from gateway.pipeline import Pipeline
+from tests.waiting import DEADLINE_S, until
+
+QUEUE = 50
+SENT = 80
+
+
+@asynccontextmanager
+async def running(config: GatewayConfig) -> AsyncIterator[Pipeline]:
+    stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(pipeline.run(config, on_ready=ready.set_result, stop=stop), name="gateway")
+    try:
+        yield await asyncio.wait_for(ready, DEADLINE_S)
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, DEADLINE_S)
+
+
+async def publish(config: GatewayConfig, number: int) -> None:
+    """Publish so many readings, each of which the broker acknowledges."""
+    account = Account(config.devices, "device", None)
+    line = await Line.open(account, account.hello("1"))
+    for value in range(number):
+        packet_id = value + 1
+        line.say(mqtt5.PublishPacket("s/d/m", b"%d" % value, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=packet_id))
+        assert (await line.answer(mqtt5.PubAckPacket)).reason_code == mqtt5.PubAckReasonCode.SUCCESS
+    await line.close()
+
+
+async def test_what_the_broker_drops_while_the_gateway_is_away_is_in_its_metrics_and_in_the_ledger(
+    mosquitto: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hearsay, "EVERY_S", 0.05)
+    app = create_app(parse(f'data = "{tmp_path}/cloud"'), clock=time.time_ns)
+    async with TestServer(app) as server:
+        app[API].tokens.issue("edge")
+        config = GatewayConfig(
+            "edge",
+            str(tmp_path / "data"),
+            (Source("s/{device}/{measurement}", format="number"),),
+            Broker(mosquitto("sys_interval 1", f"max_queued_messages {QUEUE}")),
+            uplink=Uplink(str(server.make_url("/")), token_file=str(app[API].tokens.token_file("edge"))),
+        )
+        async with running(config) as gateway:
+            await until(lambda: gateway.intake is not None and gateway.intake.connected, "connected")
+            await until((tmp_path / "data" / "broker.json").exists, "the broker's word before")
+        await publish(config, SENT)
+        async with running(config) as gateway:
+            await until(lambda: gateway.vitals().totals.recorded == QUEUE, "what the broker kept")
+            await until(lambda: gateway.vitals().broker_drops == SENT - QUEUE, "what it says it did not keep")
+            await until(lambda: declared(app[API].store), "it is declared to the cloud")
+
+
+async def declared(store: Store) -> bool:
+    return [view.counts.get("broker") for view in await store.gateways()] == [SENT - QUEUE]
