@@ -30,7 +30,7 @@ bench: $(READY)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 faults: $(READY)
-	@$(BIN)/python -m tests.faults $(or $(ARGS),swap)
+	@$(BIN)/python -m tests.faults.run $(or $(ARGS),all)
 
 arm: $(READY)
 	@deploy/arm.sh $(BIN)/python

@@ -149,6 +149,11 @@ class Derive:
         self._window.define(names)
         self._scoring.define(names)
 
+    def announced(self) -> Definitions:
+        """Give all that was announced so far and still counts: every series, and the windows configured now."""
+        series = [SeriesDefinition(number, name) for number, name in enumerate(self.names)]
+        return Definitions(series, self._window_definitions() if self._windows_announced else [])
+
     def _readings(self, record: ReadingsRecord) -> Outputs:
         first = len(self.names)
         if record.names:

@@ -11,6 +11,7 @@ Rules:
    it outlives the record that brought the model, and with it the answer to an older one.
 6. Records are read that come after a damaged one. The series which that one named are known from the spool's
    definitions, else they are called unknown/{number}: a record costs itself, not those behind it.
+7. Definitions that the spool has lost are said again: everything in it refers to them.
 """
 
 from __future__ import annotations
@@ -39,9 +40,12 @@ from gateway.records import (
 from gateway.segment import Files
 from gateway.spool import Spool
 from protocol.errors import JournalUnusable
-from protocol.frame import load
+from protocol.frame import dump, load
 from protocol.manifest import Manifest, read_sealed
-from protocol.messages import LANES
+from protocol.messages import LANES, DefinitionsBody, Kind
+
+SAID = 4096
+"""Series in one frame that says definitions again."""
 
 OVERDUE = 10**9
 """In ns: a live gateway ticks within milliseconds of what is due, and journals it."""
@@ -211,6 +215,8 @@ def recover(config: GatewayConfig, files: Files, now: int, new_epoch: Callable[[
     outlive(journal, at, spool)
     with suppress(JournalUnusable):  # a full disk: what is at work wins room, and commits it then
         spool.commit()
+        put(spool, say_again(at.derive, spool), now)
+        spool.commit()
     return Opened(journal, checkpoints, spool, pack, at)
 
 
@@ -237,6 +243,17 @@ def outlive(journal: Journal, at: Replayed, spool: Spool) -> None:
     at.derive.define([names.get(number, f"unknown/{number}") for number in lost])
     at.derive.definitions.update(definitions_in(spool))
     journal.resume_after(spooled)
+
+
+def say_again(derive: Derive, spool: Spool) -> list[Packed]:
+    """Give the definitions that are in force and not, durably, in the spool."""
+    names, windows, all_ = names_in(spool), set(definitions_in(spool).values()), derive.announced()
+    series = [one for one in all_.series if names.get(one.id) != one.name]
+    missing = [one for one in all_.windows if one.id not in windows]
+    cover = spool.cover("definitions")
+    bodies = [DefinitionsBody(cover, series[at : at + SAID], []) for at in range(0, len(series), SAID)]
+    bodies += [DefinitionsBody(cover, [], missing)] if missing else []
+    return [Packed("definitions", Kind.DEFINITIONS, dump(body), cover) for body in bodies]
 
 
 def names_in(spool: Spool) -> dict[int, str]:

@@ -372,8 +372,12 @@ def _about(cover: Cover) -> State:
 
 
 def _last_cover(log: Log) -> Cover:
-    """Give the cover of the newest frame, if the newest file has one, else what that file's header says."""
-    for seq in range(log.durable, log.newest_first - 1, -1):
+    """Give the cover of the newest frame, if the newest file has one, else what that file's header says.
+
+    Where frames are missing from that file, give the cover before them: a power cut may have torn a commit, and the
+    journal still knows what was in it. What stands behind them is then spooled twice, which harms nobody.
+    """
+    for seq in range(log.unbroken, log.newest_first - 1, -1):
         data = log.read(seq)
         if data is not None and (cover := _cover_of(data)) is not None:
             return cover

@@ -53,9 +53,12 @@ LEAVE_S = 1.0
 """How long a broker may take to read what we still have to say."""
 
 QUICKACK = getattr(socket, "TCP_QUICKACK", None)
-"""Linux's option to confirm at once what has been read, which the kernel forgets again: set at each read. A broker with
-Nagle's algorithm (mosquitto as installed, the embedded one) sends nothing while a packet of its is unconfirmed, and the
-kernel would take up to 40 ms, since we answer only after the commit. An alert cannot wait so long."""
+"""Linux's option to confirm at once what has been read, which the kernel forgets again. A broker with Nagle's algorithm
+(mosquitto as installed, the embedded one) sends no small packet while one is unconfirmed, and the kernel would take up
+to 40 ms for that, since we answer only after the commit. An alert cannot wait so long."""
+
+SMALL = 1 << 10
+"""Bytes: what comes with longer reads fills packets, and the kernel confirms these by itself."""
 
 PUBACK = np.frombuffer(b"\x40\x02\x00\x00", np.uint8)
 SUBSCRIBE_ID = 1
@@ -123,7 +126,8 @@ class Connection(asyncio.BufferedProtocol):
         self._heard = True
         self._owner.counters.reads += 1
         try:
-            self._confirm()
+            if nbytes < SMALL:
+                self._confirm()
             self._take(nbytes)
         except Exception as error:  # noqa: BLE001 - raised again from `ended`: the loop would only log it
             self._fail(error)

@@ -24,7 +24,7 @@ For all groups of one size at once: row i of every array is a group. Rules:
 The constants were chosen on public sets, in the middle of what does well on both (`python -m tests.bench detectors`):
 halving or doubling CAP, FAR, REFILL or the ridge moves F1 by less than 0.01 and the NAB score by less than 3; SMOOTH of
 64 costs 0.04 of F1. `warmup` and `patience` matter most: 60 windows of warm-up cost 0.08 of F1 and 5 of the NAB score,
-and patience shorter than the events to be found costs all of them.
+and a patience of 250 where events last 400 costs 0.18 of F1.
 """
 
 from __future__ import annotations

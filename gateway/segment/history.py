@@ -102,6 +102,12 @@ class History:
         """The sequence that the newest file begins with; the next one if there is no file."""
         return self._segments[-1].first if self._segments else self.durable + 1
 
+    @property
+    def unbroken(self) -> int:
+        """The last sequence before the first that the newest file misses between its records."""
+        holes = self._index.holes
+        return holes[0][0] - 1 if holes else self.durable
+
     def read(self, seq: int) -> bytes | None:
         """Give one durable record as a whole frame; None if it was dropped or is damaged."""
         found = self._span(seq)

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from cli.broker import EmbeddedBroker
+from cli.publisher import Publisher
 from tests.bench.rig import free_port
 from tests.faults.kills import RATE
 from tests.faults.stage import Found, Stage, passed, quantiles, stage
@@ -148,6 +149,11 @@ async def _again(gateway: Gateway) -> float:
     return time.monotonic()
 
 
+async def _more_sent(publisher: Publisher, number: int) -> None:
+    goal = publisher.sent + number
+    await until(lambda: publisher.sent > goal, f"{number} more messages are sent")
+
+
 async def broker_defaults(directory: Path, cycles: int, chance: Random) -> Found:
     """Keep the gateway away from a stock mosquitto for longer than its queue lasts: the broker's loss, and noticed."""
     async with Mosquitto(directory, STOCK) as broker, stage(directory, chance, broker=broker.url) as here:
@@ -159,8 +165,7 @@ async def broker_defaults(directory: Path, cycles: int, chance: Random) -> Found
                 async with here.survivor(site) as gateway:
                     await passed(gateway, RECORDED, 1)
                     await gateway.kill()
-                sent = publisher.sent
-                await until(lambda sent=sent: publisher.sent > sent + 2 * QUEUE, "the queue is full")
+                await _more_sent(publisher, 2 * QUEUE)
                 here.found.cycles += 1
             async with here.survivor(site) as gateway:
                 await here.finale(site, publisher, gateway)

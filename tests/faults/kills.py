@@ -9,27 +9,21 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from cli.broker import EmbeddedBroker
+from tests.bench.rig import free_port
+from tests.faults import swap
 from tests.faults.nursery import Nursery
 from tests.faults.points import KILLS, WITH_A_CLOUD
 from tests.faults.stage import VICTIM, Found, Stage, killed, passed, stage
 from tests.journeys.processes import get
-from tests.journeys.site import GATEWAY, Gateway, Site, finished, publishing
-from tests.waiting import until
+from tests.journeys.site import Gateway, Site, publishing
 
 ROUND = 50
 """Kills that pass every named point once, and a few at random."""
 
 AT_RANDOM = 7
-RATE = 150.0
+RATE, FAST = 150.0, 250.0
 """Messages a second of each of four devices."""
-
-FAST = 250.0
-OFTEN = [
-    (point, hit, when)
-    for point in ("journal", "checkpoints", "spool.telemetry", "spool.definitions", "spool")
-    for hit, step, when in ((1, "write", "half"), (2, "write", "after"), (1, "sync", "before"), (2, "sync", "after"))
-    if (point, step, hit) not in {("spool.definitions", "write", 2), ("spool.definitions", "sync", 2)}
-]
 
 
 class Life(NamedTuple):
@@ -93,6 +87,17 @@ async def _random_death(here: Stage, site: Site) -> None:
     here.found.ready_s += [ready] if ready else []
 
 
+async def model_swap(directory: Path, cycles: int, chance: Random) -> Found:
+    """Kill a gateway at every step of a model change; AssertionError unless exactly one valid model scores."""
+    with Nursery() as victim, EmbeddedBroker(directory, free_port(), free_port()) as broker:
+        site = swap.site_in(directory / "site", broker.url, free_port())
+        async with swap.cloud_of(site) as cloud:
+            seen = await swap.rounds(site, cloud, victim, swap.shuffled(cycles, chance.getrandbits(32)))
+    return Found(
+        cycles=seen.old + seen.new, more={"old_scores": seen.old, "new_scores": seen.new, "steps": seen.by_step}
+    )
+
+
 async def cloud_kill(directory: Path, cycles: int, chance: Random) -> Found:
     """Kill the cloud at random moments, from its start to a second after it took frames, while a gateway works on."""
     async with stage(directory, chance, cloud_runs=False) as here:
@@ -123,5 +128,3 @@ async def _cloud_death(here: Stage, gateway: Gateway) -> None:
             here.found.drain_s.append(time.monotonic() - began)
         await asyncio.sleep(here.chance.uniform(0, 0.5))
         await cloud.kill()
-
-

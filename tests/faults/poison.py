@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import aiohttp
 
+from cli.publisher import Publisher
 from cloud.tokens import Tokens
 from protocol import frame
 from protocol.messages import Hello, Kind
@@ -19,7 +20,7 @@ from tests.journeys.messages import send
 from tests.journeys.site import Gateway, Metrics, Site, publishing
 from tests.waiting import until
 
-RATE = 400.0
+RATE = 800.0
 """Messages a second of each of four devices: good ones must be a hundred times as many as bad ones."""
 
 LARGE = 64 << 10
@@ -87,12 +88,16 @@ async def poison(directory: Path, cycles: int, chance: Random) -> Found:
                 goal = publisher.sent + 100 * len(PAYLOADS)
                 await _payloads(here, site, sent)
                 await _frames(here, frames)
-                await until(lambda goal=goal: publisher.sent >= goal, "good ones are sent", within=60)
+                await _sent(publisher, goal)
                 here.found.cycles += 1
             await _counted(here, gateway, sent)
             await here.finale(site, publisher, gateway)
         here.found.more |= {"payloads": sum(sent.values()), "by_cause": dict(sent), "frames_sent": dict(frames)}
         return here.found
+
+
+async def _sent(publisher: Publisher, goal: int) -> None:
+    await until(lambda: publisher.sent >= goal, "good messages are sent", within=60)
 
 
 async def _payloads(here: Stage, site: Site, sent: Counter[str]) -> None:
@@ -135,5 +140,3 @@ async def _frame(session: aiohttp.ClientSession, port: int, data: bytes | str) -
         end = time.monotonic() + 15
         while not socket.closed:
             await socket.receive(timeout=end - time.monotonic())
-
-

@@ -70,12 +70,12 @@ Change = list[tuple[Directory, str, Node | None]]
 def _torn(old: bytes, new: bytes, chance: Random) -> bytes:
     block = chance.choice(BLOCKS)
     low, high = sorted((len(old), len(new)))
-    size = chance.choice([low, high, chance.randint(low, high), min(-(-chance.randint(low, high) // block) * block, high)])
+    size = chance.choice(
+        [low, high, chance.randint(low, high), min(-(-chance.randint(low, high) // block) * block, high)]
+    )
     likely = chance.choice([0.0, 0.2, 0.5, 0.9, 1.0])
     before, after = (data.ljust(size, b"\0")[:size] for data in (old, new))
-    parts = [
-        (after if chance.random() < likely else before)[at : at + block] for at in range(0, size, block)
-    ]
+    parts = [(after if chance.random() < likely else before)[at : at + block] for at in range(0, size, block)]
     return b"".join(parts)
 
 

@@ -6,8 +6,8 @@ at a random moment instead; with `--hang` the step never ends, as on a disk that
 in order, how often each point was passed. With `--armed VERSION` points count from when a model of that version scores,
 durable or not.
 
-`--limit FILE` makes its disk as small as the number of bytes in the file says, `--wall FILE` its wall clock as wrong as the
-nanoseconds in it, while there is such a file; both are read anew each time.
+While there is such a file, `--limit FILE` makes its disk as small as the number of bytes in it says, and `--wall FILE`
+its wall clock as wrong as the nanoseconds in it say; both are read anew each time.
 
 `--nursery` makes victims of one interpreter, by fork: importing costs each as much as all that it lives through.
 
@@ -218,7 +218,7 @@ def main(arguments: list[str]) -> None:
         timer.start()
     files.limit = options.limit
     if options.wall is not None:
-        pipeline.Clock = partial(Clock, wall=partial(wrong_wall, options.wall))  # type: ignore[misc, assignment]
+        vars(pipeline)["Clock"] = partial(Clock, wall=partial(wrong_wall, options.wall))
     running: list[pipeline.Pipeline] = []
     if options.armed:
         files.armed = lambda: any(options.armed in recovery.versions(gateway.at).values() for gateway in running)

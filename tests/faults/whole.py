@@ -6,6 +6,7 @@ its state, and every window in the spool, once.
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 from typing import ClassVar
 
@@ -49,8 +50,8 @@ CONFIG = GatewayConfig(
 )
 NAMES = [f"device-{number % 5}/{name}" for number in range(20) for name in ("hot", "cold")]
 
-Key = tuple[int, int, int, int]
-"""Series, definition, start, revision."""
+Stated = tuple[int, int, int, int, bytes]
+"""Series, definition, start, revision, and the rest of the row."""
 
 
 class GatewayWitness(Witness):
@@ -71,7 +72,7 @@ class GatewayWitness(Witness):
         """Promise nothing yet."""
         self.reference = Derive(PipelineConfig())
         self.position = 0  # up to which the reference has been fed
-        self.expected: dict[Key, bytes] = {}
+        self.expected: Counter[Stated] = Counter()
         self.acknowledged: dict[int, bytes] = {}
         self.now = S
 
@@ -88,22 +89,25 @@ class GatewayWitness(Witness):
         assert held.items() >= {seq: self.acknowledged.get(seq, one) for seq, one in held.items()}.items(), "changed"
         assert encode_state(at.at.derive.snapshot()) == encode_state(self.reference.snapshot()), "not the same state"
         self.spool(0)
-        assert self.spooled() == self.expected, "not the same windows"
+        derive, spool = at.at.derive, at.spool
+        assert recovery.names_in(spool) == dict(enumerate(derive.names)), "a series is not defined"
+        assert recovery.definitions_in(spool) == derive.definitions, "a window is not defined"
+        spooled = self.spooled()
+        assert not self.expected - spooled, "a window is gone"
+        assert set(spooled) == set(self.expected), "a window was made up"
+        assert spooled == self.expected or self.opened.spool.damaged, "a window was spooled twice"
 
     def _refer(self, seq: int, record: Record) -> None:
         complete = recovery.complete(record, len(self.reference.names), lambda: recovery.names_in(self.opened.spool))
         outputs = self.reference.feed(complete)
-        self.expected |= {key: row for item in outputs.items if isinstance(item, Closed) for key, row in _rows(item.rows)}
+        for item in outputs.items:
+            self.expected.update(_rows(item.rows) if isinstance(item, Closed) else [])
         self.position = seq
 
-    def spooled(self) -> dict[Key, bytes]:
+    def spooled(self) -> Counter[Stated]:
         """Give all windows in the spool."""
-        found: dict[Key, bytes] = {}
-        for held in self.opened.spool.each("telemetry"):
-            for key, row in _rows(decode_windows(frame.load(held.kind, held.body).columns)):
-                assert key not in found, "a window was spooled twice"
-                found[key] = row
-        return found
+        bodies = [frame.load(held.kind, held.body) for held in self.opened.spool.each("telemetry")]
+        return Counter(row for body in bodies for row in _rows(decode_windows(body.columns)))
 
     def _apply(self, record: Record) -> None:
         seq = self.opened.journal.append(record)
@@ -117,7 +121,7 @@ class GatewayWitness(Witness):
         fresh = NAMES[len(known) : len(known) + number % 3] if number % 4 == 0 else []
         if not known and not fresh:
             fresh = NAMES[:1]
-        rows = number % 9 + len(fresh)
+        rows = number % 30 + len(fresh)
         series = [len(known) + at for at in range(len(fresh))]
         series += [chance.randrange(len(known) + len(fresh)) for _ in range(rows - len(fresh))]
         times = [self.now - chance.randrange(2 * S) for _ in range(rows)]
@@ -172,7 +176,6 @@ class GatewayWitness(Witness):
         totals = derive.totals
         explained = totals.windowed + sum(totals.removed.values()) + totals.late + derive.pending
         assert totals.recorded == explained
-        assert self.opened.spool.damaged == 0 or self.refused
         assert [self.opened.spool.frames(lane) >= 0 for lane in LANES] == [True] * 4
 
 
@@ -183,8 +186,8 @@ def _state(record: Record) -> dict[str, object]:
     return held
 
 
-def _rows(windows: WindowRows) -> list[tuple[Key, bytes]]:
+def _rows(windows: WindowRows) -> list[Stated]:
     return [
-        ((int(row[0]), int(row[1]), int(row[2]), int(row[3])), b"".join(value.tobytes() for value in row[4:]))
+        (int(row[0]), int(row[1]), int(row[2]), int(row[3]), b"".join(value.tobytes() for value in row[4:]))
         for row in zip(*windows, strict=True)
     ]

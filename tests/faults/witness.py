@@ -101,7 +101,15 @@ class Witness:
 class LogWitness(Witness):
     """Of one log."""
 
-    steps: ClassVar[dict[str, int]] = {"append": 6, "commit": 4, "drop": 1, "give_up": 1, "roll": 1, "skip": 1, "reopen": 1}
+    steps: ClassVar[dict[str, int]] = {
+        "append": 6,
+        "commit": 4,
+        "drop": 1,
+        "give_up": 1,
+        "roll": 1,
+        "skip": 1,
+        "reopen": 1,
+    }
     directory = Path("/data/log")
 
     def begin(self) -> None:

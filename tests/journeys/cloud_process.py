@@ -79,13 +79,13 @@ class Cloud:
         answer = await self.ask(f"/v1/series?gateway={gateway}&limit=1000") or {"series": []}
         return {one["name"]: one["id"] for one in answer["series"]}
 
-    async def windows(self, gateway: str) -> Held:
-        """Give all windows of a gateway; no window may come twice."""
+    async def windows(self, gateway: str, domain: str = "") -> Held:
+        """Give all windows of a gateway in a clock domain; no window may come twice."""
         held: Held = {}
         for name, number in (await self.series(gateway)).items():
             start = 0
             while start is not None:
-                page = await self.ask(f"/v1/windows?series={number}&from={start}&limit=1000")
+                page = await self.ask(f"/v1/windows?series={number}&from={start}&limit=1000&domain={domain}")
                 for row in page["windows"]:
                     assert (name, row["start"]) not in held
                     held[name, row["start"]] = row["revision"], _bytes(row)
@@ -93,16 +93,22 @@ class Cloud:
         return held
 
 
-def expected(uninterrupted: Replay) -> Held:
-    """Give the windows that an uninterrupted replay of a gateway's journal states."""
-    rows = uninterrupted.statements.rows
+def expected(uninterrupted: Replay, domain: str = "") -> Held:
+    """Give the windows that an uninterrupted replay of a gateway's journal states, in a clock domain."""
+    rows = uninterrupted.stated(domain).rows
     return {(name, start): (revision, rows[key]) for key in sorted(rows) for name, _, start, revision in [key]}
 
 
 async def agree(cloud: Cloud, site: Site) -> bool:
     """Whether no window is open, and the cloud has exactly what the gateway's journal says."""
     uninterrupted = replay(site)
-    return not uninterrupted.derive.pending and await cloud.windows(site.name) == expected(uninterrupted)
+    return not uninterrupted.derive.pending and await holds(cloud, site, uninterrupted)
+
+
+async def holds(cloud: Cloud, site: Site, uninterrupted: Replay) -> bool:
+    """Whether the cloud has exactly these windows, in every clock domain."""
+    domains = ["", *uninterrupted.elsewhere]
+    return all([await cloud.windows(site.name, one) == expected(uninterrupted, one) for one in domains])
 
 
 def _bytes(row: dict[str, Any]) -> bytes:

@@ -69,6 +69,11 @@ class Replay:
     position: int = 0
     reordered: int = 0  # counters recorded for the first time after a higher one of their device
     newest: dict[str, int] = field(default_factory=dict)  # the highest counter, by device
+    elsewhere: dict[str, Statements] = field(default_factory=dict)  # windows that are not in UTC, by clock domain
+
+    def stated(self, domain: str) -> Statements:
+        """Give the windows of a clock domain; "" is UTC."""
+        return self.elsewhere.setdefault(domain, Statements()) if domain else self.statements
 
 
 @contextmanager
@@ -95,7 +100,7 @@ def replay(site: Site) -> Replay:
             outputs = derive.feed(record)
             for item in outputs.items:
                 if isinstance(item, Closed):
-                    found.statements.add(item.rows, derive.names)
+                    found.stated(item.domain).add(item.rows, derive.names)
             if isinstance(record, ReadingsRecord):
                 _remember(found, derive.names, record)
             found.position = seq

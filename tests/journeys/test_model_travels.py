@@ -84,7 +84,7 @@ async def hearing(broker: str, name: str) -> AsyncIterator[dict[str, set[Said]]]
                 said = Said(tuple(alert["series"]), alert["start"], alert["rule"], alert["version"])
                 heard.setdefault(gateway_of(message.topic) or "", set()).add(said)
 
-    tasks = [asyncio.create_task(listen(), name="ear"), asyncio.create_task(bus.run(), name="ear bus")]
+    tasks = [asyncio.create_task(bus.run(), name="ear bus"), asyncio.create_task(listen(), name="ear")]
     try:
         await until(lambda: bus.connected, "somebody listens")
         yield heard

@@ -111,7 +111,8 @@ def _window(session: Session, disk: Disk | Unknown) -> Finding:
         rate = session.window / 2 / max(percentile(disk.syncs, 0.5), 1e-9)
         found += f": with this disk about {rounded(rate)} messages/s of QoS 1" if rate < FAST else ""
     if session.window < NARROW:
-        return warn("window", found, f"set max_inflight_messages as {SHIPPED} does: a commit waits for half of it")
+        do = f"raise devices.receive_maximum, or the broker's own bound (max_inflight_messages in {SHIPPED})"
+        return warn("window", found, do)
     return ok("window", found)
 
 
