@@ -6,7 +6,7 @@ import json
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gateway.pipeline import Pipeline
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 CONFIG = click.option("--config", "config_file", required=True, type=FILE, help="The gateway's TOML file.")
 
 
@@ -142,6 +143,52 @@ def import_file(file: Path, config_file: Path, *, as_json: bool) -> None:
 
     done = backfill(file, settings)
     click.echo(json.dumps(done) if as_json else "\n".join(f"{name}: {value}" for name, value in done.items()))
+
+
+@gateway.group("spool")
+def spool_group() -> None:
+    """Look after a gateway's spool."""
+
+
+def _storage(store: Literal["journal", "spool"], group: click.Group) -> None:
+    """Give a group its three commands."""
+
+    @group.command()
+    @click.argument("config_file", metavar="CONFIG", type=FILE)
+    @AS_JSON
+    def stat(config_file: Path, *, as_json: bool) -> int:
+        """Say what is on the disk; the gateway may be running."""
+        settings = load(config_file)
+
+        from cli import storage  # noqa: PLC0415 - loaded when needed
+
+        return storage.stat(store, settings, as_json=as_json)
+
+    @group.command()
+    @click.argument("config_file", metavar="CONFIG", type=FILE)
+    @AS_JSON
+    def verify(config_file: Path, *, as_json: bool) -> int:
+        """Read everything and say what is damaged, if anything: then the exit code is 1. The gateway may be running."""
+        settings = load(config_file)
+
+        from cli import storage  # noqa: PLC0415 - loaded when needed
+
+        return storage.verify(store, settings, as_json=as_json)
+
+    @group.command()
+    @click.argument("config_file", metavar="CONFIG", type=FILE)
+    @AS_JSON
+    def repair(config_file: Path, *, as_json: bool) -> int:
+        """Set aside what is damaged, as the next start would; the gateway must not be running."""
+        settings = load(config_file)
+
+        from cli import storage  # noqa: PLC0415 - loaded when needed
+
+        return storage.repair(store, settings, as_json=as_json)
+
+
+_storage("journal", journal_group)
+_storage("spool", spool_group)
 
 
 def load(path: Path) -> config.GatewayConfig:

@@ -63,6 +63,7 @@ class Fleet:
         view.shadow += applied.news.shadow
         running = view.models | applied.news.running
         view.models = {model: version for model, version in sorted(running.items()) if version}
+        view.counts = applied.news.counts or view.counts
         ends = [int((part.start + part.size).max(initial=0)) for part in applied.stored if part.utc]
         if (newest := max(ends, default=0)) > self._newest.get(gateway, 0):
             self._newest[gateway] = newest

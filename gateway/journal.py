@@ -280,8 +280,11 @@ class Checkpoints:
 
     @property
     def older_position(self) -> int:
-        """The older checkpoint's position: what lies behind it must be kept. 0 until there are two, durably."""
-        positions = self._positions()
+        """The older checkpoint's position: what lies behind it must be kept. 0 if there are not two, durably."""
+        try:
+            positions = self.positions()
+        except OSError:
+            return 0
         return positions[-2] if len(positions) > 1 and self._settled else 0
 
     def save(self, position: int, state: State) -> None:
@@ -293,10 +296,10 @@ class Checkpoints:
         self._settled = False
         try:
             make_directory(self.files, self.directory)
-            write_atomically(self.files, self._path(position), data)
+            write_atomically(self.files, self.path(position), data)
             self._settled = True
-            for old in self._positions()[:-2]:
-                self.files.unlink(self._path(old))
+            for old in self.positions()[:-2]:
+                self.files.unlink(self.path(old))
         except OSError as error:
             raise JournalUnusable(f"{self.directory} cannot be written: {error.strerror}") from error
 
@@ -305,9 +308,13 @@ class Checkpoints:
         with suppress(OSError):  # then nothing is dropped on its word until the next one is written
             self.files.sync_directory(self.directory)
             self._settled = True
-        for position in reversed(self._positions()):
+        try:
+            positions = self.positions()
+        except OSError as error:
+            raise JournalUnusable(f"{self.directory} cannot be read: {error.strerror}") from error
+        for position in reversed(positions):
             try:
-                return position, self._read(position)
+                return position, self.read(position)
             except FrameRefused:
                 pass
             except OSError as error:
@@ -317,8 +324,9 @@ class Checkpoints:
             self._set_aside(position)
         return None
 
-    def _read(self, position: int) -> State:
-        kind, body = frame.decode_long(self.files.read(self._path(position)), max_bytes=MAX_CHECKPOINT)
+    def read(self, position: int) -> State:
+        """Give the state that the checkpoint of a position holds; FrameRefused if it is damaged, or OSError."""
+        kind, body = frame.decode_long(self.files.read(self.path(position)), max_bytes=MAX_CHECKPOINT)
         held = columns.decode_state(body)
         state: State | None = held.get("state")
         if kind != Kind.CHECKPOINT or held.get("position") != position or state is None:
@@ -327,13 +335,15 @@ class Checkpoints:
 
     def _set_aside(self, position: int) -> None:
         try:
-            self.files.rename(self._path(position), self.directory / "checkpoint.damaged")
+            self.files.rename(self.path(position), self.directory / "checkpoint.damaged")
         except OSError as error:
             raise JournalUnusable(f"{self.directory} cannot be used: {error.strerror}") from error
 
-    def _positions(self) -> list[int]:
+    def positions(self) -> list[int]:
+        """Give the positions of those that are here, good or not, the oldest first."""
         names = self.files.names(self.directory)
         return [int(match[1]) for name in names if (match := CHECKPOINT.fullmatch(name))]
 
-    def _path(self, position: int) -> Path:
+    def path(self, position: int) -> Path:
+        """Name the checkpoint of a position."""
         return self.directory / f"checkpoint-{position:020}.fg"

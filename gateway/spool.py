@@ -18,8 +18,8 @@ Rules:
 5. A new epoch is a new directory: written in full under a draft name, renamed, and then the old one is removed. A kill
    at any point leaves one of the two, whole. One that failed after it had its name loses it durably before the old one
    gets another frame.
-6. What the marks say was receipted is never given again as a sequence, though the disk has lost it: the chain then tells
-   the cloud, or us, that the histories differ, and a new epoch begins.
+6. What the marks say was receipted is never given again as a sequence, though the disk has lost it: the chain then
+   tells the cloud, or us, that the histories differ, and a new epoch begins.
 7. `commit` may run in another thread; everything else belongs to one.
 
 | may fill | bound | answer when full |
@@ -184,6 +184,19 @@ class Spool:
         """Say what is held of each lane, durably."""
         return {lane: LaneHead(log.oldest, log.durable + 1, log.durable_chain) for lane, log in self._logs.items()}
 
+    @property
+    def home(self) -> Path:
+        """The directory of this epoch: its lanes, and `marks.fg`."""
+        return self._path(self._generation, self.epoch)
+
+    def log(self, lane: str) -> Log:
+        """Give a lane's log, for a tool that looks at it."""
+        return self._logs[lane]
+
+    def receipted(self, lane: str) -> int:
+        """Give the last sequence that is known here to be receipted, with all before it."""
+        return self._receipted[lane]
+
     def chains(self, marks: Mapping[str, Mark]) -> dict[str, int]:
         """Give the chain of the frame that each mark stands at; 0 where it is not here."""
         frames = {lane: self._logs[lane].read(mark.upto) for lane, mark in marks.items() if lane in self._logs}
@@ -346,7 +359,7 @@ class Spool:
 
     def _read_marks(self) -> None:
         try:
-            data = self.files.read(self._path(self._generation, self.epoch) / MARKS)
+            data = self.files.read(self.home / MARKS)
             marks = columns.decode_state(frame.decode(data).body)
         except (OSError, FrameRefused):  # a disk that refuses more than this file will say so elsewhere
             marks = {}
@@ -361,7 +374,7 @@ class Spool:
             return
         data = frame.encode(Kind.CHECKPOINT, columns.encode_state(dict(self._receipted)))
         try:
-            write_atomically(self.files, self._path(self._generation, self.epoch) / MARKS, data)
+            write_atomically(self.files, self.home / MARKS, data)
         except OSError as error:
             raise JournalUnusable(f"{self.directory} cannot be written: {error.strerror}") from error
         self._marks_changed = self._marks_due = False

@@ -117,7 +117,7 @@ class Greeted(NamedTuple):
 
 @dataclass(slots=True)
 class News:
-    """What a batch brought for the first time of alerts and models; models by name."""
+    """What a batch brought for the first time of alerts, models and counts; models by name."""
 
     alerts: int = 0
     raised: list[AlertView] = field(default_factory=list)  # the newest MAX_RAISED of them, oldest first
@@ -125,6 +125,7 @@ class News:
     running: dict[str, int] = field(default_factory=dict)  # versions that the gateway has said to run
     learnt: dict[str, int] = field(default_factory=dict)  # windows behind statistics that are newer than those before
     reports: list[ReportView] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)  # what the gateway has declared of itself
 
 
 class Applied(NamedTuple):

@@ -1,25 +1,30 @@
 """Segments: append-only logs of frames on the disk, under journal and spool.
 
-`log` appends, `recovery` finds where to go on, `history` reads and drops; `layout` knows the bytes, and `files` is each
-touch of the operating system.
+`log` appends, `recovery` finds where to go on, `history` reads and drops, `places` keeps files where they belong,
+`survey` says what is damaged; `layout` knows the bytes, and `files` is each touch of the operating system.
 """
 
 from __future__ import annotations
 
 from gateway.segment.files import Files, OsFiles, ReadOnlyFiles, lock_directory, make_directory, write_atomically
 from gateway.segment.history import History, Sealed
-from gateway.segment.layout import Opening
+from gateway.segment.layout import Opening, first_of
 from gateway.segment.log import Log
+from gateway.segment.survey import Finding, Surveyed, survey
 
 __all__ = [
     "Files",
+    "Finding",
     "History",
     "Log",
     "Opening",
     "OsFiles",
     "ReadOnlyFiles",
     "Sealed",
+    "Surveyed",
+    "first_of",
     "lock_directory",
     "make_directory",
+    "survey",
     "write_atomically",
 ]

@@ -178,6 +178,7 @@ class Log(History):
                 self.pending_bytes = 0
             self._holes.add(*gone)  # missed, but not damaged
             self._begin_new = True
+            self.chain = self.durable_chain  # it links what there is
             self._passing = self.next, self._opening(self.next, self.chain, 0, whole=True, about=self.about())
             return gone
         finally:
@@ -209,7 +210,7 @@ class Log(History):
         self._planned, self._planned_records = self._index.end, 0
 
     def _header(self, head: _Waiting) -> bytes:
-        """Give the SEGMENT frame of the file that this record begins, b"" if it goes into the newest (rules 3 and 4)."""
+        """Give the SEGMENT frame of the file this record begins, b"" if it goes into the newest (rules 3 and 4)."""
         placed = bool(self._segments) and self._segments[-1].first == head.seq
         if self._active is not None and (placed or not head.opening):
             return b""

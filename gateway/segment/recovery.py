@@ -2,31 +2,27 @@
 
 Rules:
 
-1. Only the last file is read, and synced: a killed process may have written and not synced. If that fails, what was read
-   is written to a new file in its place. Older ones were synced before it was made, and are trusted until read.
-2. What is torn at its end (no good record behind it) is cut off.
+1. Only the last file is read, and synced: a killed process may have written and not synced. If that fails, what was
+   read is written to a new file in its place. Older ones were synced before it was made, and are trusted until read.
+2. What is torn at its end (no good record behind it) is cut off, and kept aside. Its sequences may be given again:
+   whoever has heard of one will find that the chains differ.
 3. A damaged record with good ones behind it stays where it is; it is counted, and the next record begins a new file.
 4. A last file without any record is removed, unless it is whole and says where to begin; then the one before is last.
 5. No sequence is given twice: a file's name promises that all below it were given, and a file that the disk cannot
    read is assumed to hold as many records as it has room for.
-6. A file that belongs elsewhere (another lane, epoch or name) is set aside; ASIDE of them are kept, then the oldest
-   is removed.
+6. A file under another's name gets its own again, and one that belongs elsewhere is set aside (`places`).
 """
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.segment import layout
+from gateway.segment import layout, places
 from gateway.segment.files import DRAFT, Files, write_atomically
 from gateway.segment.history import Segment
 from gateway.segment.layout import Index, Opening
 from protocol import frame
-
-ASIDE = 4
-"""Files kept for a post-mortem."""
 
 
 @dataclass(slots=True)
@@ -45,12 +41,13 @@ class Recovered:
 
 def recover(files: Files, directory: Path, lane: int, epoch: int) -> Recovered:
     """Find the end of a log and make its last file fit to go on; OSError if the disk refuses."""
-    names = files.names(directory)
-    for name in names:
+    for name in files.names(directory):
         if name.endswith(DRAFT):
             files.unlink(directory / name)
-    firsts = [first for name in names if (first := layout.first_of(name)) is not None]
-    found = Recovered([Segment(first, files.size(directory / layout.segment_name(first))) for first in firsts])
+    aside = places.put_right(files, directory, lane, epoch)
+    firsts = [first for name in files.names(directory) if (first := layout.first_of(name)) is not None]
+    segments = [Segment(first, files.size(directory / layout.segment_name(first))) for first in firsts]
+    found = Recovered(segments, aside=aside)
     while found.segments and not _resume(files, directory, (lane, epoch), found):
         found.segments.pop()
     files.sync_directory(directory)  # what is here, and what was just or once removed
@@ -61,7 +58,7 @@ def _resume(files: Files, directory: Path, identity: tuple[int, int], found: Rec
     """Go on behind the last file's last good record; False if that file is of no use and has been put away."""
     last = found.segments[-1]
     path = directory / layout.segment_name(last.first)
-    data = _read(files, path)
+    data = places.read(files, path)
     if data is None:
         most = max(last.first + last.bytes // frame.HEADER_SIZE, found.next)
         found.holes.append((last.first, most - 1))
@@ -69,40 +66,25 @@ def _resume(files: Files, directory: Path, identity: tuple[int, int], found: Rec
         return True
     opening = layout.decode_opening(data)
     if opening and opening[:3] != (*identity, last.first):
-        _set_aside(files, path)
+        places.set_aside(files, path)
         found.aside += 1
         return False
     index = layout.index(data, identity[0], last.first)
     if not index.offsets and not (opening and opening.whole):
         found.torn += last.bytes
         found.next = max(found.next, last.first)
-        files.unlink(path)
+        places.set_aside(files, path) if data else files.unlink(path)
         return False
-    _cut(files, path, index.end, found)
+    _cut(files, path, data, index.end, found)
     _make_durable(files, path, data[: last.bytes])
     _go_on(found, index, opening)
     return True
 
 
-def _read(files: Files, path: Path) -> bytes | None:
-    try:
-        return files.read(path)
-    except OSError as error:
-        if error.errno == errno.EIO:
-            return None
-        raise
-
-
-def _set_aside(files: Files, path: Path) -> None:
-    files.rename(path, path.with_name(path.name + ".damaged"))
-    aside = [name for name in files.names(path.parent) if name.endswith(".damaged")]
-    for name in aside[:-ASIDE]:
-        files.unlink(path.parent / name)
-
-
-def _cut(files: Files, path: Path, end: int, found: Recovered) -> None:
+def _cut(files: Files, path: Path, data: bytes, end: int, found: Recovered) -> None:
     last = found.segments[-1]
     if last.bytes > end:
+        places.keep_aside(files, path.with_name(f"{path.name}.{end}"), data[end:])
         files.truncate(path, end)
         found.torn += last.bytes - end
         last.bytes = end

@@ -15,7 +15,7 @@ def applied(*rows: tuple[int, ...], committed: int, utc: bool = True) -> Applied
     columns = window_rows(*rows)
     size = np.full(columns.rows, 10 * S)
     stored = Stored(utc, columns.series.astype(np.int64), columns.start, size, columns)
-    news = News(alerts=2, shadow=4, running={"t2": 3, "old": 0})
+    news = News(alerts=2, shadow=4, running={"t2": 3, "old": 0}, counts={"broker": 9})
     return Applied({}, "", [stored], 1, 2, 0, {"body": 3}, len(rows), 7, 50, 1, news, committed)
 
 
@@ -39,6 +39,7 @@ def test_a_commit_adds_up_on_what_the_store_had() -> None:
     fleet.committed("barn", applied((0, 0, 0, 1), (0, 20, 0, 1), committed=31 * S))
     expected = GatewayView("barn", False, 31 * S, 1.0, "e", "v", 11, 102, 1007, 10050, FrameCounts(2, 3, 4))
     expected.models, expected.alerts, expected.shadow = {"rms": 1, "t2": 3}, 12, 24
+    expected.counts = {"broker": 9}
     assert fleet.views() == [expected]
 
 

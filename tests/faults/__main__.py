@@ -1,47 +1,46 @@
-"""Long runs of what the suite runs briefly; each prints one JSON object.
+"""Faults of the disk alone, in one process; each prints one JSON object. Over real processes: `tests.faults.run`.
 
-python -m tests.faults swap --rounds 200     a gateway killed at each step of a model change, again and again
+python -m tests.faults power --points 20000      power cuts and kills on a disk that loses, reorders and tears
+python -m tests.faults refusals                  every call on the disk fails once, with EIO and with ENOSPC
+python -m tests.faults corruption                every truncation of the last 64 KiB, 10,000 bit flips, and worse
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
-import tempfile
 import time
-from pathlib import Path
 
-from cli.broker import EmbeddedBroker
-from tests.bench.rig import free_port
-from tests.faults import swap
-from tests.faults.nursery import Nursery
+from tests.faults import corruption, crashes, refusals
 
 
-async def killed_while_swapping(rounds: int, seed: int) -> dict[str, object]:
-    """Kill so often, about once a second; AssertionError at the first that leaves anything wrong."""
-    with tempfile.TemporaryDirectory() as name, Nursery() as victim:
-        directory = Path(name)
-        with EmbeddedBroker(directory, free_port(), free_port()) as broker:
-            site = swap.site_in(directory / "site", broker.url, free_port())
-            async with swap.cloud_of(site) as cloud:
-                found = await swap.rounds(site, cloud, victim, swap.shuffled(rounds, seed))
-    return {"kills": found.old + found.new, "old scores": found.old, "new scores": found.new, "steps": found.by_step}
-
-
-def main(arguments: list[str]) -> None:
+def outcome(options: argparse.Namespace) -> dict[str, object]:
     """Run what is asked for."""
+    match options.what:
+        case "power":
+            return crashes.run(options.points, options.seed, options.only).summary()
+        case "refusals":
+            return refusals.run(options.seed).summary()
+        case _:
+            return corruption.run(options.flips, options.seed).summary()
+
+
+def main(arguments: list[str]) -> int:
+    """Print what was found; 1 if something was lost."""
     parser = argparse.ArgumentParser(prog="tests.faults")
-    parser.add_argument("what", choices=["swap"])
-    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("what", choices=["power", "refusals", "corruption"])
+    parser.add_argument("--points", type=int, default=20_000)
+    parser.add_argument("--flips", type=int, default=10_000)
+    parser.add_argument("--only", type=int, help="the life that failed")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="what is printed anyway")
     options = parser.parse_args(arguments)
     began = time.monotonic()
-    found = asyncio.run(killed_while_swapping(options.rounds, options.seed))
-    found |= {"seconds": round(time.monotonic() - began)}
-    sys.stdout.write(json.dumps({options.what: found}) + "\n")
+    found = outcome(options) | {"seed": options.seed, "seconds": round(time.monotonic() - began)}
+    sys.stdout.write(json.dumps(found) + "\n")
+    return int(bool(found["lost"]))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

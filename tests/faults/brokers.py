@@ -16,7 +16,7 @@ from cli.broker import EmbeddedBroker
 from cli.publisher import Publisher
 from tests.bench.rig import free_port
 from tests.faults.kills import RATE
-from tests.faults.stage import Found, Stage, passed, quantiles, stage
+from tests.faults.stage import VICTIM, Found, Stage, passed, quantiles, stage
 from tests.journeys.processes import Child
 from tests.journeys.site import Gateway, publishing
 from tests.waiting import until
@@ -32,8 +32,11 @@ set_tcp_nodelay true
 """
 """As `deploy/mosquitto.conf`, but its sessions are on disk every second: what is younger, a kill takes."""
 
-STOCK = "persistence false\n"
-"""Queue of 1,000 messages a client, 20 in flight."""
+STOCK = "persistence false\nsys_interval 1\n"
+"""1,000 messages are queued for a client, 20 in flight; it says each second how many were dropped."""
+
+SAVED_S = 1.5
+"""Without so long a rest nothing that was delivered is ever saved as such, and each life delivers more once more."""
 
 QUEUE = 1000
 """Messages that it keeps for a client that is away."""
@@ -102,7 +105,7 @@ async def _listens(port: int) -> bool:
 async def broker_kill(directory: Path, cycles: int, chance: Random) -> Found:
     """Kill a mosquitto that keeps its sessions on disk with -9."""
     async with Mosquitto(directory, PERSISTENT) as broker, stage(directory, chance, broker=broker.url) as here:
-        return await _replaced(here, cycles, broker.kill, broker.start)
+        return await _replaced(here, cycles, broker.kill, broker.start, SAVED_S)
 
 
 async def broker_wiped(directory: Path, cycles: int, chance: Random) -> Found:
@@ -118,12 +121,12 @@ async def broker_wiped(directory: Path, cycles: int, chance: Random) -> Found:
     await begin()
     try:
         async with stage(directory, chance, broker=broker.url) as here:
-            return await _replaced(here, cycles, end, begin)
+            return await _replaced(here, cycles, end, begin, 0.0)
     finally:
         await end()
 
 
-async def _replaced(here: Stage, cycles: int, end: Act, begin: Act) -> Found:
+async def _replaced(here: Stage, cycles: int, end: Act, begin: Act, rest_s: float) -> Found:
     here.blames_broker = True
     site = here.site("orphan")
     times: list[float] = []
@@ -136,7 +139,7 @@ async def _replaced(here: Stage, cycles: int, end: Act, begin: Act) -> Found:
             await begin()
             times.append(await _again(gateway) - began)
             here.found.cycles += 1
-            await asyncio.sleep(here.chance.uniform(0.0, 0.5))
+            await asyncio.sleep(rest_s + here.chance.uniform(0.0, 0.5))
         await here.finale(site, publisher, gateway)
     here.found.more["recording_again_s"] = {"n": len(times), **quantiles(times)}
     return here.found
@@ -154,6 +157,12 @@ async def _more_sent(publisher: Publisher, number: int) -> None:
     await until(lambda: publisher.sent > goal, f"{number} more messages are sent")
 
 
+async def _noticed(here: Stage, name: str) -> int:
+    """Give how many messages the broker dropped, as far as the cloud has heard from the gateway."""
+    answer = await here.cloud.ask("/v1/gateways")
+    return sum(one["counts"].get("broker", 0) for one in answer["gateways"] if one["name"] == name)
+
+
 async def broker_defaults(directory: Path, cycles: int, chance: Random) -> Found:
     """Keep the gateway away from a stock mosquitto for longer than its queue lasts: the broker's loss, and noticed."""
     async with Mosquitto(directory, STOCK) as broker, stage(directory, chance, broker=broker.url) as here:
@@ -162,12 +171,15 @@ async def broker_defaults(directory: Path, cycles: int, chance: Random) -> Found
         await site.subscribe()
         async with publishing(site, rate=4 * RATE) as publisher:
             for _ in range(cycles):
-                async with here.survivor(site) as gateway:
+                async with here.survivor(site, VICTIM, "--hear", 0.1) as gateway:
                     await passed(gateway, RECORDED, 1)
+                    await until((site.data / "broker.json").exists, "the broker is heard")
                     await gateway.kill()
                 await _more_sent(publisher, 2 * QUEUE)
                 here.found.cycles += 1
-            async with here.survivor(site) as gateway:
+            async with here.survivor(site, VICTIM, "--hear", 0.1) as gateway:
+                await until(lambda: _noticed(here, site.name), "the cloud knows of drops")
                 await here.finale(site, publisher, gateway)
+                here.found.more["noticed"] = await _noticed(here, site.name)
                 here.found.demand(here.found.broker_lost > 0, "the stock broker lost nothing: nothing was tested")
         return here.found

@@ -3,15 +3,18 @@
 Rules:
 
 1. `kill` ends the process only: what was written stays. `cut` ends the machine: of a file stays what it was at its last
-   good sync and, block by block of 512 B or 4 KiB, any part of what was written since; its new size too is any in between;
-   a block that did not arrive is as it was, or zeros. Of names stays what was there at the directory's last sync, and of
-   the changes since any beginning, as on a disk with a metadata journal, or any choice, as on one without.
+   good sync and, block by block of 512 B or 4 KiB, any part of what was written since; its new size too is any in
+   between;
+   a block that did not arrive is as it was, or zeros. Of names stays what was there at the directory's last sync, and
+   of the changes since any beginning, as on a disk with a metadata journal, or any choice, as on one without.
 2. A rename is one change. What was synced is never lost.
-3. `faults[(method, n)]` is the errno of the n-th call of a method, counted from 1. A write that fails has written half. A
-   sync that fails has synced any part, and the rest is clean to the kernel: readable, and never written by a later sync.
+3. `faults[(method, n)]` is the errno of the n-th call of a method, counted from 1. A write that fails has written
+   half. A
+   sync that fails has synced any part, and the rest is clean to the kernel: readable, and never written by a later
+   sync.
 4. A descriptor whose write or sync failed must not be written or synced again: AssertionError.
-5. `end_after` changing calls from now, the process dies: Died is raised; a write has then written all, half or nothing, a
-   sync has or has not happened, and anything else is done. After that nothing of it touches the disk.
+5. `end_after` changing calls from now, the process dies: Died is raised; a write has then written all, half or
+   nothing, a sync has or has not happened, and anything else is done. After that nothing of it touches the disk.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -124,6 +128,36 @@ class Disk:
         else:
             node.tear(self.chance)
             node.content = bytearray(node.platter)
+
+    def copy(self) -> Disk:
+        """Give another disk with the same files, all of it synced, and no process."""
+        other = Disk(Random(self.chance.random()))
+        other.root = _copied(self.root)
+        return other
+
+    def content(self, path: Path) -> bytes:
+        """Give a file's content, whatever fails."""
+        return bytes(self._file(path).content)
+
+    def damage(self, path: Path, content: bytes) -> None:
+        """Change a file below the file system, or make it."""
+        parent = self._directory(path.parent)
+        for names in (parent.names, parent.platter):
+            names[path.name] = File(bytearray(content), content)
+
+    def lose(self, path: Path) -> None:
+        """Let a file be gone."""
+        parent = self._directory(path.parent)
+        for names in (parent.names, parent.platter):
+            names.pop(path.name, None)
+
+    def walk(self, path: Path = Path("/")) -> Iterator[Path]:
+        """Name all files under a directory."""
+        for name, node in sorted(self._directory(path).names.items()):
+            if isinstance(node, File):
+                yield path / name
+            else:
+                yield from self.walk(path / name)
 
     @property
     def held(self) -> int:
@@ -328,6 +362,14 @@ class Disk:
     def monotonic(self) -> float:
         """Give a clock that stands still."""
         return 0.0
+
+
+def _copied(node: Directory) -> Directory:
+    names: dict[str, Node] = {
+        name: _copied(inner) if isinstance(inner, Directory) else File(bytearray(inner.content), bytes(inner.content))
+        for name, inner in node.names.items()
+    }
+    return Directory(names, dict(names))
 
 
 def _put(names: dict[str, Node], name: str, node: Node | None) -> None:

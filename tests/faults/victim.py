@@ -7,7 +7,8 @@ in order, how often each point was passed. With `--armed VERSION` points count f
 durable or not.
 
 While there is such a file, `--limit FILE` makes its disk as small as the number of bytes in it says, and `--wall FILE`
-its wall clock as wrong as the nanoseconds in it say; both are read anew each time.
+its wall clock as wrong as the nanoseconds in it say; both are read anew each time. `--hear S` makes it ask its broker
+for drops so many seconds after the start.
 
 `--nursery` makes victims of one interpreter, by fork: importing costs each as much as all that it lives through.
 
@@ -39,6 +40,7 @@ from typing import NoReturn
 from gateway import pipeline, recovery
 from gateway.clock import Clock
 from gateway.config import parse
+from gateway.intake import hearsay
 from gateway.segment import OsFiles, layout
 from protocol.messages import JOURNAL_LANE, LANES
 
@@ -200,6 +202,7 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--archive", type=Path)
     parser.add_argument("--limit", type=Path)
     parser.add_argument("--wall", type=Path)
+    parser.add_argument("--hear", type=float)
     parser.add_argument("--armed", type=int, default=0)
     parser.add_argument("--hang", action="store_true")
     parser.add_argument("--list", action="store_true")
@@ -219,6 +222,8 @@ def main(arguments: list[str]) -> None:
     files.limit = options.limit
     if options.wall is not None:
         vars(pipeline)["Clock"] = partial(Clock, wall=partial(wrong_wall, options.wall))
+    if options.hear is not None:
+        hearsay.EVERY_S = options.hear
     running: list[pipeline.Pipeline] = []
     if options.armed:
         files.armed = lambda: any(options.armed in recovery.versions(gateway.at).values() for gateway in running)

@@ -1,7 +1,7 @@
-"""The witness of a whole gateway, but for its connections: journal, derive, pack, spool and checkpoints as they work together.
+"""The witness of a whole gateway, but for its connections: journal, derive, pack, spool and checkpoints together.
 
-After every end it is recovered, and must be bit for bit what an uninterrupted gateway would have made of the same records:
-its state, and every window in the spool, once.
+After every end it is recovered, and must be bit for bit what an uninterrupted gateway would have made of the same
+records: its state, and every window in the spool, once.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class GatewayWitness(Witness):
 
     def open(self) -> None:
         """Recover; hold state and windows against the reference, fed with what the journal has."""
-        at = self.opened = self.patiently(lambda: recovery.recover(CONFIG, self.disk, self.now, lambda: 7))
+        at = self.opened = self._recovered()
         self.waiting: list[tuple[int, Record, Outputs]] = []
         journal, held = at.journal, {}
         for seq, record in journal.records(self.position + 1):
@@ -96,6 +96,16 @@ class GatewayWitness(Witness):
         assert not self.expected - spooled, "a window is gone"
         assert set(spooled) == set(self.expected), "a window was made up"
         assert spooled == self.expected or self.opened.spool.damaged, "a window was spooled twice"
+
+    def _recovered(self) -> recovery.Opened:
+        opened: recovery.Opened = self.patiently(lambda: recovery.recover(CONFIG, self.disk, self.now, lambda: 7))
+        return opened
+
+    def look(self) -> None:
+        """Recover and close."""
+        opened = self._recovered()
+        opened.journal.close()
+        opened.spool.close()
 
     def _refer(self, seq: int, record: Record) -> None:
         complete = recovery.complete(record, len(self.reference.names), lambda: recovery.names_in(self.opened.spool))

@@ -7,6 +7,7 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,13 @@ from protocol.messages import (
     LaneHead,
     Loss,
     LossesBody,
+    Mark,
     SeriesDefinition,
     WindowsBody,
 )
 from protocol.settings import Size
 from tests.faults.disk import FaultyFiles, every_call
+from tests.faults.power import Died, Disk
 
 SMALL = config.Spool(
     telemetry_bytes=Size(4000), results_bytes=Size(4000), alerts_bytes=Size(4000), segment_bytes=Size(500)
@@ -520,3 +523,75 @@ def test_every_frame_is_here_or_receipted_or_declared_lost(
             step(model, lane, number)
             model.check()
         model.box.close()
+
+
+# Power cuts, step by step; `tests/faults` takes all the others.
+
+
+def test_sequences_that_were_given_up_are_passed_over_before_anybody_hears_of_it() -> None:
+    for end_after in range(12):
+        disk = Disk(random.Random(end_after))
+        box = filled(opened(Path("/spool"), disk), "telemetry", range(1, 4))
+        put(box, "telemetry", 4)
+        box.max_waiting = 0
+        disk.faults["write", disk.calls["write"] + 1] = errno.ENOSPC
+        with pytest.raises(JournalUnusable):
+            box.commit()
+        assert box.enforce(0) == [Loss("telemetry", 4, 4, "disk")]
+        put(box, "results", 4)  # the declaration
+        disk.end_after = end_after
+        with suppress(Died):
+            box.commit()
+        disk.cut()
+        box = opened(Path("/spool"), disk)
+        declared = box.frames("results") == 1
+        assert box.heads()["telemetry"].next > 4 or not declared
+        if end_after == 11:
+            assert declared
+
+
+def test_a_commit_that_a_power_cut_tore_in_the_middle_is_spooled_again_from_there(tmp_path: Path) -> None:
+    box = filled(opened(tmp_path, settings_=config.Spool()), "telemetry", range(1, 3))
+    for record in range(3, 7):
+        put(box, "telemetry", record)
+    box.commit()
+    box.close()
+    (path,) = tmp_path.glob("*/telemetry/*.seg")
+    data = bytearray(path.read_bytes())
+    places = {header.seq: (at, header.size) for at, header in layout.walk(bytes(data), 3, 1)}
+    at, size = places[4]
+    data[at : at + size] = bytes(size)
+    path.write_bytes(data)
+    box = opened(tmp_path, settings_=config.Spool())
+    assert records(box, "telemetry") == [1, 2, 3, 5, 6]
+    assert (box.cover("telemetry"), box.heads()["telemetry"].next) == (Cover(3, 0), 7)
+    box.close()
+
+
+def test_what_was_receipted_and_then_lost_is_not_given_again(tmp_path: Path) -> None:
+    box = filled(opened(tmp_path), "telemetry", range(1, 11))
+    box.release("telemetry", 10)
+    chain = box.heads()["telemetry"].chain
+    box.close()
+    for path in tmp_path.glob("*/telemetry/*.seg"):
+        path.unlink()
+    box = opened(tmp_path)
+    assert (box.heads()["telemetry"].next, box.frames("telemetry"), box.log("telemetry").damaged) == (11, 0, 10)
+    assert put(box, "telemetry", 11) == 11
+    box.commit()
+    assert box.heads()["telemetry"].chain != chain
+    assert box.chains({"telemetry": Mark(10, [], chain)}) == {"telemetry": 0}
+    assert box.chains({"telemetry": Mark(11)}) == {"telemetry": box.heads()["telemetry"].chain}
+    box.close()
+
+
+def test_marks_that_the_disk_cannot_read_only_cause_frames_to_be_sent_again(tmp_path: Path) -> None:
+    box = filled(opened(tmp_path), "alerts", range(1, 4))
+    box.release("alerts", 2)
+    box.close()
+    files = FaultyFiles()
+    opened(tmp_path, files).close()
+    reads = files.calls["read"]
+    box = opened(tmp_path, FaultyFiles({("read", reads): errno.EIO}))
+    assert (box.frames("alerts"), records(box, "alerts")) == (3, [1, 2, 3])
+    box.close()

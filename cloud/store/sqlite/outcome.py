@@ -34,7 +34,6 @@ class Outcome:
     windows: int = 0
     readings: int = 0
     new_series: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
     news: News = field(default_factory=News)
 
     def applied(self) -> Applied:
@@ -88,4 +87,5 @@ def _joined_news(parts: list[News]) -> News:
         news.running |= part.running
         news.learnt |= part.learnt
         news.reports += part.reports
+        news.counts |= part.counts
     return news

@@ -261,7 +261,7 @@ class Writer:
         return True
 
     def _write_losses(self, epoch: Epoch, body: LossesBody, outcome: Outcome, now: int) -> None:
-        outcome.counts.update(body.counts)
+        outcome.news.counts.update(body.counts)
         for loss in body.losses:
             page = self._page(epoch, loss.lane, outcome)
             closed = page.ledger.drop(loss.first, loss.last) or []
@@ -315,10 +315,10 @@ class Writer:
             "alerts = alerts + ? WHERE id = ?",
             (now, outcome.readings, outcome.windows, size, outcome.news.alerts, epoch.gateway),
         )
-        if outcome.counts:
+        if counts := outcome.news.counts:
             sql = "UPDATE gateways SET counts = ?, recorded = max(recorded, ?) WHERE id = ?"
-            text = ENCODE_JSON(outcome.counts).decode()
-            self._connection.execute(sql, (text, outcome.counts.get("recorded", 0), epoch.gateway))
+            text = ENCODE_JSON(counts).decode()
+            self._connection.execute(sql, (text, counts.get("recorded", 0), epoch.gateway))
 
 
 def _contradiction(lanes: dict[str, Lane], heads: dict[str, LaneHead]) -> str:
