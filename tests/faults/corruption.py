@@ -243,7 +243,8 @@ def gateways(times: int, seed: int, found: Found) -> None:
         at = chance.randrange(len(data))
         if what == "bit":
             data[at] ^= 1 << chance.randrange(8)
-        copy.damage(path, {"cut": data[:at], "bit": data, "zeros": data[:at] + bytes(len(data) - at)}.get(what, b""))
+        damaged = {"cut": data[:at], "bit": data, "zeros": data[:at] + bytes(len(data) - at)}.get(what, bytearray())
+        copy.damage(path, bytes(damaged))
         if what == "lost":
             copy.lose(path)
         found.hold(f"gateway {what}", f"{path} {at}", partial(starts, copy))

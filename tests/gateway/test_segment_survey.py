@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -136,11 +137,19 @@ def test_sequences_that_were_skipped_or_given_up_are_no_damage(directory: Path) 
     assert surveyed(directory).findings == []
 
 
+def arrive(path: Path, whole: bytes) -> None:
+    path.write_bytes(whole)
+
+
 def test_what_is_just_being_written_is_not_called_torn(directory: Path) -> None:
     newest = directory / name(13)
     whole = newest.read_bytes()
     newest.write_bytes(whole[:-5])
-    found = survey(ReadOnlyFiles(), directory, LANE, EPOCH, readable, lambda: newest.write_bytes(whole) and None)
+
+    def finish() -> None:
+        newest.write_bytes(whole)
+
+    found = survey(ReadOnlyFiles(), directory, LANE, EPOCH, readable, finish)
     assert (found.records, found.findings) == (14, [])
 
 
