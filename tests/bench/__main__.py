@@ -1,6 +1,6 @@
 """Print each number of the README with its baseline of the same run, one JSON object a line.
 
-python -m tests.bench                 # all rows, about ten minutes
+python -m tests.bench                 # all rows, about thirteen minutes
 python -m tests.bench throughput wire # some of them
 python -m tests.bench detectors --data DIR  # on public sets (skab_valve1.npz, nab.npz), which are not part of this
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -135,10 +134,6 @@ def test_sequences_that_were_skipped_or_given_up_are_no_damage(directory: Path) 
     log.skip_to(30)
     fill(log, 31).close()
     assert surveyed(directory).findings == []
-
-
-def arrive(path: Path, whole: bytes) -> None:
-    path.write_bytes(whole)
 
 
 def test_what_is_just_being_written_is_not_called_torn(directory: Path) -> None:
