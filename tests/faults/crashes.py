@@ -13,7 +13,9 @@ from random import Random
 
 from tests.faults.power import CHANGING
 from tests.faults.whole import GatewayWitness
-from tests.faults.witness import Fault, JournalWitness, LogWitness, SpoolWitness, Witness
+from tests.faults.witness import Fault, LogWitness, Witness
+from tests.faults.witness_journal import JournalWitness
+from tests.faults.witness_spool import SpoolWitness
 
 LIFE = 6
 STEPS = 8

@@ -16,7 +16,9 @@ from random import Random
 from protocol.errors import JournalUnusable
 from tests.faults.power import CHANGING
 from tests.faults.whole import GatewayWitness
-from tests.faults.witness import JournalWitness, LogWitness, SpoolWitness, Witness
+from tests.faults.witness import LogWitness, Witness
+from tests.faults.witness_journal import JournalWitness
+from tests.faults.witness_spool import SpoolWitness
 
 CODES = (errno.ENOSPC, errno.EIO)
 METHODS = (*CHANGING, "reopen", "lock", "names", "size")

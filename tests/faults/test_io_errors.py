@@ -13,7 +13,9 @@ from protocol.errors import JournalUnusable
 from tests.faults import refusals
 from tests.faults.power import Disk
 from tests.faults.whole import GatewayWitness
-from tests.faults.witness import JournalWitness, LogWitness, SpoolWitness, Witness
+from tests.faults.witness import LogWitness, Witness
+from tests.faults.witness_journal import JournalWitness
+from tests.faults.witness_spool import SpoolWitness
 
 KINDS = [(LogWitness, 1), (JournalWitness, 3), (SpoolWitness, 5), (GatewayWitness, 13)]
 

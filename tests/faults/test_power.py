@@ -16,7 +16,9 @@ from gateway.segment import Log, make_directory, write_atomically
 from tests.faults import crashes
 from tests.faults.power import Died, Disk
 from tests.faults.whole import GatewayWitness
-from tests.faults.witness import Fault, JournalWitness, LogWitness, SpoolWitness, Witness
+from tests.faults.witness import Fault, LogWitness, Witness
+from tests.faults.witness_journal import JournalWitness
+from tests.faults.witness_spool import SpoolWitness
 
 FILE = Path("/a/file")
 
