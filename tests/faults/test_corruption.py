@@ -13,7 +13,7 @@ from tests.faults.corruption import Found, LaneStore, Store
 
 @pytest.fixture(params=[Store, LaneStore], ids=["journal", "spool"], scope="module")
 def store(request: pytest.FixtureRequest) -> Store:
-    made: Store = request.param(400, 1)
+    made: Store = request.param(corruption.RECORDS, 1)
     return made
 
 
