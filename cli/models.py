@@ -10,7 +10,8 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
-from cloud.config import CloudConfig, is_loopback
+from cloud.config import CloudConfig
+from protocol.endpoints import is_loopback
 from protocol.errors import CloudRefused, CloudUnavailable, ConfigurationRefused
 
 TIMEOUT_S = 10.0

@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import hdrs, web
 
-from cloud.config import is_loopback
 from cloud.fleet import Fleet
 from cloud.ingest import Ingest
 from cloud.live import Live
@@ -42,6 +41,7 @@ from cloud.routes import (
 from cloud.store import Store
 from cloud.tokens import Tokens
 from protocol import __version__
+from protocol.endpoints import is_loopback
 from protocol.errors import StoreUnavailable
 
 log = logging.getLogger("fieldgate.api")

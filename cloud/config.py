@@ -9,11 +9,11 @@ A whole file:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from protocol.endpoints import Broker, broker_contradictions, is_loopback, split_address
 from protocol.errors import ConfigurationRefused
-from protocol.settings import Duration, Section, Size, convert, parse_toml
+from protocol.settings import Contradiction, Duration, Section, Size, convert, parse_toml
 
 SMALLEST_PENDING = 16 << 20
 """Twice the largest frame: less could never take one while another is being written."""
@@ -38,24 +38,10 @@ class Limits(Section, frozen=True):
     viewers: int = 100  # pages that watch live
 
 
-class Bus(Section, frozen=True):
-    """The MQTT broker over which models go out: `mqtt://host:1883` or `mqtts://host:8883`."""
+class Bus(Broker, frozen=True):
+    """The MQTT broker over which models go out."""
 
-    url: str
     client_id: str = "fieldgate-cloud"
-    username: str = ""
-    password_file: str = ""
-    password_env: str = ""
-    ca_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
-
-    @property
-    def address(self) -> tuple[str, int, bool]:
-        """Host, port, and whether TLS is spoken; ValueError if the port is none."""
-        parts = urlsplit(self.url)
-        tls = parts.scheme == "mqtts"
-        return parts.hostname or "127.0.0.1", parts.port or (8883 if tls else 1883), tls
 
 
 class Models(Section, frozen=True):
@@ -91,22 +77,6 @@ class CloudConfig(Section, frozen=True):
         return is_loopback(self.address[0])
 
 
-def split_address(listen: str) -> tuple[str, int]:
-    """Part "host:port"; ValueError if it is neither."""
-    parts = urlsplit(f"//{listen}")
-    if parts.hostname is None or parts.port is None:
-        raise ValueError(listen)
-    return parts.hostname, parts.port
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether an address belongs to this machine alone; a name other than localhost does not."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def parse(text: str, file: str = "") -> CloudConfig:
     """Read a cloud configuration; ConfigurationRefused explains the first thing that is wrong."""
     config = convert(parse_toml(text, file), CloudConfig, file)
@@ -115,7 +85,7 @@ def parse(text: str, file: str = "") -> CloudConfig:
     return config
 
 
-def _contradictions(config: CloudConfig) -> Iterator[tuple[str, object, str]]:
+def _contradictions(config: CloudConfig) -> Iterator[Contradiction]:
     if not config.data:
         yield "data", config.data, "the directory for keys, tokens and the database"
     try:
@@ -138,20 +108,13 @@ def _contradictions(config: CloudConfig) -> Iterator[tuple[str, object, str]]:
     yield from _models_contradictions(config.models)
 
 
-def _bus_contradictions(bus: Bus) -> Iterator[tuple[str, object, str]]:
-    try:
-        good = urlsplit(bus.url).scheme in ("mqtt", "mqtts") and bool(bus.address)
-    except ValueError:
-        good = False
-    if not good:
-        yield "bus.url", bus.url, "mqtt://host:port or mqtts://host:port"
+def _bus_contradictions(bus: Bus) -> Iterator[Contradiction]:
+    yield from broker_contradictions("bus", bus)
     if not bus.client_id:
         yield "bus.client_id", bus.client_id, "a name that no other client of the broker has"
-    if bus.password_file and bus.password_env:
-        yield "bus.password_env", bus.password_env, "only one of password_file and password_env"
 
 
-def _models_contradictions(models: Models) -> Iterator[tuple[str, object, str]]:
+def _models_contradictions(models: Models) -> Iterator[Contradiction]:
     if not models.growth > 1.0:
         yield "models.growth", models.growth, "more than 1"
     if models.min_interval <= 0:

@@ -30,6 +30,10 @@ class Size(int):
     """Bytes, written as text with a unit: "64MiB"."""
 
 
+Contradiction = tuple[str, object, str]
+"""Key, value and expectation of something that is wrong."""
+
+
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What all sections share: they do not change, and an unknown key is refused."""
 

@@ -19,7 +19,7 @@ FLOORS = {
     "errors": "protocol.errors",
     "protocol, pure": """
         protocol protocol.columns protocol.frame protocol.identity protocol.manifest protocol.messages
-        protocol.settings protocol.topics
+        protocol.settings protocol.topics protocol.endpoints
     """,
     "learning": "learning",
     "pure": """
@@ -47,6 +47,7 @@ PROTOCOL = {
     "topics",
     "identity",
     "settings",
+    "endpoints",
     "bus",
     "mqtt",
     "notify",
