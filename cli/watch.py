@@ -23,7 +23,7 @@ async def watch(pipeline: Pipeline, say: Callable[[str], None], silence_s: float
         await asyncio.sleep(silence_s)
         if _recorded(pipeline) != recorded:
             told = False
-        elif not told and pipeline.intake is not None and pipeline.intake.connected:
+        elif not told and pipeline.inward.intake is not None and pipeline.inward.intake.connected:
             news = {cause: number - refused.get(cause, 0) for cause, number in _refused(pipeline).items()}
             say(hint(await _heard(pipeline), news, silence_s))
             told = True
@@ -41,8 +41,8 @@ def _refused(pipeline: Pipeline) -> dict[str, int]:
 
 async def _heard(pipeline: Pipeline) -> list[str]:
     """Topics of messages that no source took; if there were none at all, whatever else the broker carries."""
-    if pipeline.decode.heard or pipeline.at.derive.totals.tally.messages:
-        return list(pipeline.decode.heard)
+    if pipeline.inward.decode.heard or pipeline.at.derive.totals.tally.messages:
+        return list(pipeline.inward.decode.heard)
     broker = pipeline.config.devices
     password = secret("devices", "password", file=broker.password_file, env=broker.password_env)
     try:

@@ -4,8 +4,8 @@
                      (PUBACK after the commit)                │
                          uplink ◀ delivery ◀ spool ◀ pack ◀───┘
 
-This file owns the tasks, the gating on the commit, and the checkpoints; there is no arithmetic in it. What comes after
-the commit is `outward`.
+This file owns the tasks, the commit and the checkpoints; there is no arithmetic in it. What comes before the commit is
+`inward`, what comes after it `outward`.
 
 | between | bound | when full |
 |---|---|---|
@@ -26,39 +26,23 @@ import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING
 
-from gateway import alerts, recovery
+from gateway import recovery
 from gateway.alarm import Alarm
-from gateway.clock import Clock, boot_id
-from gateway.commit import Gate
-from gateway.config import GatewayConfig, pipeline_text
-from gateway.decode import Decode
-from gateway.gather import Gathering
-from gateway.intake import Hearsay, Intake
+from gateway.clock import Clock
+from gateway.config import GatewayConfig
+from gateway.intake import Hearsay
+from gateway.inward import Applied, Inward
 from gateway.outward import Outward
-from gateway.records import (
-    NEVER,
-    Arrivals,
-    ClockRecord,
-    ConfigurationRecord,
-    ModelRecord,
-    Outputs,
-    ReadingsRecord,
-    Record,
-    SeriesTable,
-    TickRecord,
-)
 from gateway.segment import Files, OsFiles
 from gateway.service import Bulletin, Course, give_back, secret
 from gateway.status import Status, Vitals
 from protocol.errors import JournalUnusable
 from protocol.messages import LANES
 from protocol.notify import Notify, Sight, Work
-from protocol.topics import topic
 
 if TYPE_CHECKING:
     from gateway.bus import Models
@@ -66,24 +50,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fieldgate.pipeline")
 
-LOOK_S = 0.05
-"""After a record, how soon it is asked when the next tick is due: asking costs, and a record may come each 10 ms."""
-
-FINEST = 10**6
-"""In ns: no timer of the event loop is finer."""
-
 RETRY_S = 1.0
 """Pause after a commit that failed: a full disk is asked once a second, not in a tight loop."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Applied:
-    """A record in the journal's buffer: its outputs and acknowledgements wait for the commit."""
-
-    seq: int
-    outputs: Outputs
-    connection: int = 0
-    packet_ids: list[int] = field(default_factory=list)
 
 
 class Pipeline:
@@ -94,26 +62,15 @@ class Pipeline:
         self.journal, self.checkpoints = opened.journal, opened.checkpoints
         self.spool, self.at = opened.spool, opened.at
         self.clock = clock
+        self._alarm = Alarm(clock)
+        self.inward = Inward(config, opened, clock, self._alarm)
         self.out = Outward(config, opened, clock, self._make_room)
-        series = SeriesTable(self.at.derive.names, limit=config.max_series)
-        memory = config.devices.receive_maximum
-        self.decode = Decode(config.source, series, self.at.recent, memory)
-        self.gate = Gate(int(config.journal.commit_interval))
-        self.intake: Intake | None = None
         self.hearsay: Hearsay | None = None
         self.bus: MqttBus | None = None
         self.models: Models | None = None
         self.stalled = False  # the last commit failed
         self.refusals = 0  # commits that the disk refused: it is asked again, so the gateway goes on
-        self._gathering = Gathering(int(config.journal.record_interval))
-        self._uncommitted: list[_Applied] = []
-        self._alarm = Alarm(clock)
         self._committing = asyncio.Lock()
-        self._failed = asyncio.Event()
-        self._error: Exception | None = None  # what a timer's callback raised
-        self._believed = False  # what the last clock record says of the wall clock
-        self._record_timer: asyncio.TimerHandle | None = None
-        self._tick_timer: asyncio.TimerHandle | None = None
         self._journal_disk = ThreadPoolExecutor(1, "journal")
 
     def connect(self, password: str | None, token: str | None, rng: Random) -> None:
@@ -121,15 +78,7 @@ class Pipeline:
         config = self.config
         client_id = config.devices.client_id or f"fieldgate-{config.name}"
         word = password.encode() if password is not None else None
-        self.intake = Intake(
-            config.devices,
-            client_id,
-            [(source.filter, source.qos) for source in config.source],
-            word,
-            self.arrived,
-            self._intake_changed,
-            rng,
-        )
+        self.inward.connect(client_id, word, rng)
         self.hearsay = Hearsay(
             config.devices,
             f"{client_id}-hearsay",
@@ -149,12 +98,12 @@ class Pipeline:
 
             self.bus = bus.connect(self.config, password, rng)
             self.models = bus.models(
-                self.config, self.bus, self.at, self.clock, apply=self.swap, report=self.out.report
+                self.config, self.bus, self.at, self.clock, apply=self.inward.swap, report=self.out.report
             )
 
     def vitals(self) -> Vitals:
         """Read all counters at one moment."""
-        uplink, intake = self.out.uplink, self.intake
+        uplink, intake = self.out.uplink, self.inward.intake
         return Vitals(
             totals=self.at.derive.totals,
             unread=intake.counters.unread if intake else {},
@@ -179,193 +128,67 @@ class Pipeline:
     def course(self) -> Course:
         """Say how far it has come, for a line about it."""
         totals, frames = self.at.derive.totals, sum(self.spool.frames(lane) for lane in LANES)
-        broker = self.intake is not None and self.intake.connected
+        intake = self.inward.intake
+        broker = intake is not None and intake.connected
         uplink = self.out.uplink
         cloud = uplink.connected if uplink is not None else None
         return Course(totals.recorded, totals.windows, frames, broker, cloud)
 
     def works(self) -> list[Work]:
         """Say what must go on. What only waits for the broker or the cloud is none of it."""
-        journal, intake = self.journal, self.intake
+        journal = self.journal
         done = journal.durable + self.refusals
-        gathered = bool(self._gathering) or (intake is not None and intake.held)
         return [
-            Work("intake", gathered, journal.next + done, "what arrived is not recorded"),
+            Work("intake", self.inward.gathered, journal.next + done, "what arrived is not recorded"),
             Work("journal", journal.pending_bytes > 0, done, "no commit ends"),
             *self.out.works(),
         ]
-
-    def _intake_changed(self, connected: bool, why: str) -> None:
-        log.info("intake: %s", why)
-        if connected:
-            self.gate.forget()
-
-    # In: arrivals become records.
-
-    def begin(self) -> None:
-        """State which boot this is and, if it changed, the configuration; then wait for readings."""
-        now = self.clock.now()
-        self._state_clock(now)
-        text = pipeline_text(self.config.pipeline)
-        if self.journal.next == 2 or pipeline_text(self.at.derive.config) != text:
-            self._apply(ConfigurationRecord(now, text))
-        self.gate.feed(0, now)
-        self._alarm.ring()
-        self._set_tick_timer()
-
-    def _state_clock(self, now: int) -> None:
-        self._believed = self.clock.synchronised
-        self._apply(ClockRecord(now, boot_id(), self.clock.monotonic(), self._believed))
-
-    def arrived(self, arrivals: Arrivals) -> None:
-        """Take what one socket read held, and gather it into a record."""
-        now = self.clock.now()
-        if not self._gathering.takes(arrivals):
-            self.close_record()
-        self._gathering.feed(arrivals, now)
-        self.gate.feed(len(arrivals.packet_ids), now)
-        if self._gathering.full or self.gate.due() <= now:
-            self.close_record()
-        elif self._record_timer is None:
-            self._set_record_timer()
-
-    def _set_record_timer(self) -> None:
-        delay = max(self._gathering.due() - self.clock.now(), 0) / 1e9
-        self._record_timer = asyncio.get_running_loop().call_later(delay, self._guarded, self._interval_over)
-
-    def _interval_over(self) -> None:
-        if self._gathering.due() > self.clock.now() + FINEST:  # more has come: it is due later than it was
-            self._set_record_timer()
-        else:
-            self.close_record()
-
-    def close_record(self) -> None:
-        """Make one journal record of what was gathered, and apply it."""
-        if self._record_timer is not None:
-            self._record_timer.cancel()
-            self._record_timer = None
-        gathered = self._gathering
-        if not gathered:
-            return
-        now = self.clock.now()
-        self._gathering = Gathering(int(self.config.journal.record_interval), now)
-        if self._believed != self.clock.synchronised:
-            self._state_clock(now)
-        arrivals = gathered.joined()
-        decoded = self.decode.feed(arrivals, now)
-        record = ReadingsRecord(now, decoded.readings, decoded.names, decoded.tally, decoded.recent)
-        self._apply(record, arrivals.connection, arrivals.packet_ids)
-        self._hold_intake()
-        self._alarm.ring()
-        self._tick_within(LOOK_S)
-
-    def tick(self) -> None:
-        """Let time pass for the stages that wait for it; journalled before it is applied."""
-        self._tick_timer = None
-        self.close_record()
-        now = self.clock.now()
-        if self.at.derive.due() <= now:
-            if self._believed != self.clock.synchronised:
-                self._state_clock(now)
-            self._apply(TickRecord(now))
-            self.gate.feed(0, now)
-            self._alarm.ring()
-        self._set_tick_timer()
-
-    def swap(self, sealed: bytes, content: bytes) -> None:
-        """Let another model score from here on: a record like any other, so it changes between two windows."""
-        self.close_record()
-        now = self.clock.now()
-        self._apply(ModelRecord(now, sealed, content))
-        self.gate.feed(0, now)
-        self._alarm.ring()
-        self._set_tick_timer()
-
-    def _apply(self, record: Record, connection: int = 0, packet_ids: list[int] | None = None) -> None:
-        seq = self.journal.append(record)
-        outputs = recovery.apply(self.at, seq, record, self.config.devices.receive_maximum)
-        self._uncommitted.append(_Applied(seq, outputs, connection, packet_ids or []))
-        if self.intake is not None and outputs.items:  # at once: an alert's identity makes a repeat harmless
-            for alert in alerts.said(outputs, self.at.derive.names):
-                self.intake.publish(topic(self.config.name, "alerts"), alert)
-
-    def _set_tick_timer(self) -> None:
-        due = self.at.derive.due()
-        if due != NEVER:
-            self._tick_within(max((due - self.clock.now()) / 1e9, self.config.journal.record_interval / 1e9))
-
-    def _tick_within(self, delay: float) -> None:
-        """Look in at most `delay` seconds whether a tick is due."""
-        loop = asyncio.get_running_loop()
-        timer = self._tick_timer
-        if self._alarm.stopping or (timer is not None and timer.when() <= loop.time() + delay):
-            return
-        if timer is not None:
-            timer.cancel()
-        self._tick_timer = loop.call_later(delay, self._guarded, self.tick)
-
-    def _hold_intake(self) -> None:
-        if self.intake is not None and self.journal.pending_bytes > self.config.journal.max_pending:
-            self.intake.pause()
-
-    def _guarded(self, callback: Callable[[], None]) -> None:
-        """Let a timer's callback end the gateway if it raises: the journal may hold a record that was not applied."""
-        try:
-            callback()
-        except Exception as error:  # noqa: BLE001 - raised again from `fail`: the loop would only log it
-            self._error = error
-            self._failed.set()
-
-    async def fail(self) -> None:
-        """Wait for a timer's callback to fail, and raise what it raised."""
-        await self._failed.wait()
-        assert self._error is not None
-        raise self._error
 
     # The commit: acknowledgements and spool wait for it.
 
     async def commit_for_ever(self) -> None:
         """Commit whenever the gate says so, one commit at a time, until stopped."""
-        while await self._alarm.wait(self.gate.due):
+        while await self._alarm.wait(self.inward.gate.due):
             if not await self.commit():
                 await asyncio.sleep(RETRY_S)
 
     async def commit(self) -> bool:
         """Make the applied records durable, acknowledge them and spool their outputs; False if the disk refused."""
         async with self._committing:
-            self.close_record()  # the gate counts what was gathered too, and would not ask for it again
-            batch = list(self._uncommitted)
-            self.gate.begin()
+            self.inward.close_record()  # the gate counts what was gathered too, and would not ask for it again
+            batch = list(self.inward.uncommitted)
+            self.inward.gate.begin()
             try:
                 await asyncio.get_running_loop().run_in_executor(self._journal_disk, self.journal.commit)
             except JournalUnusable as error:
-                self.gate.end(self.clock.now(), durable=False)
+                self.inward.gate.end(self.clock.now(), durable=False)
                 self._alarm.ring()
                 self._refused(error)
                 return False
-            self.gate.end(self.clock.now(), durable=True)
+            self.inward.gate.end(self.clock.now(), durable=True)
             self.stalled = False
-            del self._uncommitted[: len(batch)]
+            del self.inward.uncommitted[: len(batch)]
             self._committed(batch)
             return True
 
-    def _committed(self, batch: list[_Applied]) -> None:
+    def _committed(self, batch: list[Applied]) -> None:
         now = self.clock.now()
         for applied in batch:
             self.out.committed(applied.seq, applied.outputs, now)
         self._acknowledge(batch)
         self.out.ring()
 
-    def _acknowledge(self, batch: list[_Applied]) -> None:
-        if self.intake is None:
+    def _acknowledge(self, batch: list[Applied]) -> None:
+        intake = self.inward.intake
+        if intake is None:
             return
         by_connection: dict[int, list[int]] = {}
         for applied in batch:
             by_connection.setdefault(applied.connection, []).extend(applied.packet_ids)
         for connection, packet_ids in by_connection.items():
             if packet_ids:
-                self.intake.acknowledge(connection, packet_ids)
-        self.intake.resume()
+                intake.acknowledge(connection, packet_ids)
+        intake.resume()
 
     def _refused(self, error: JournalUnusable) -> None:
         """Acknowledge nothing until a commit succeeds."""
@@ -400,9 +223,9 @@ class Pipeline:
 
         Until then the older checkpoints cover it.
         """
-        self.close_record()
+        self.inward.close_record()
         position, state, readings = self.at.position, recovery.checkpoint_state(self.at), self.at.readings
-        while self._uncommitted and self._uncommitted[0].seq <= position:
+        while self.inward.uncommitted and self.inward.uncommitted[0].seq <= position:
             # Not `durable`: a record may be on the disk already, and its outputs not in the spool.
             if not await self.commit():
                 return False
@@ -427,12 +250,11 @@ class Pipeline:
         """Let the loops end at their next step."""
         self._alarm.stop()
         self.out.stop()
-        if self._tick_timer is not None:
-            self._tick_timer.cancel()
+        self.inward.stop()
 
     async def finish(self) -> None:
         """After the loops have ended: commit, spool and checkpoint what is left, and close the files."""
-        self.close_record()
+        self.inward.close_record()
         if await self.commit():
             await self.checkpoint()
         self.close()
@@ -485,15 +307,15 @@ def _bus_password(config: GatewayConfig, devices: str | None) -> str | None:
 async def _run_tasks(
     pipeline: Pipeline, stop: asyncio.Event, on_ready: Callable[[Pipeline], None] | None, notify: Notify
 ) -> None:
-    pipeline.begin()
+    pipeline.inward.begin()
     async with asyncio.TaskGroup() as tasks:
         for loop in (pipeline.commit_for_ever, pipeline.out.spool_for_ever):
             tasks.create_task(loop(), name=loop.__name__)
         connections = [tasks.create_task(pipeline.checkpoint_for_ever(), name="checkpoint")]
-        connections.append(tasks.create_task(pipeline.fail(), name="fail"))
+        connections.append(tasks.create_task(pipeline.inward.fail(), name="fail"))
         connections += [
             tasks.create_task(side.run(), name=type(side).__name__.lower())
-            for side in (pipeline.intake, pipeline.hearsay, pipeline.out.uplink, pipeline.models, pipeline.bus)
+            for side in (pipeline.inward.intake, pipeline.hearsay, pipeline.out.uplink, pipeline.models, pipeline.bus)
             if side is not None
         ]
         if on_ready is not None:

@@ -252,12 +252,16 @@ async def test_a_running_gateway_keeps_its_session_its_lock_and_its_connection_t
         path = configuration(tmp_path, mosquitto(*shipped()), uplink(tmp_path, url, api.tokens.issue("barn")))
         async with gateway(load(path)) as running:
             await until(lambda: running.vitals().cloud_connected and not running.vitals().lacking, "connected")
-            assert running.intake is not None
-            before = (running.intake.counters.connections, running.intake.counters.sessions_lost)
+            assert running.inward.intake is not None
+            before = (running.inward.intake.counters.connections, running.inward.intake.counters.sessions_lost)
             code, said = await doctor(path, capsys)
             assert (code, said["lock"][1]) == (0, "a gateway runs on this data directory")
-            assert (running.intake.counters.connections, running.intake.counters.sessions_lost) == before == (1, 0)
-            assert (running.intake.connected, running.vitals().cloud_connected) == (True, True)
+            assert (
+                (running.inward.intake.counters.connections, running.inward.intake.counters.sessions_lost)
+                == before
+                == (1, 0)
+            )
+            assert (running.inward.intake.connected, running.vitals().cloud_connected) == (True, True)
             assert [(view.name, view.online) for view in api.fleet.views()] == [("barn", True)]
         code, said = await doctor(path, capsys)
     assert (code, said["lock"][1]) == (0, "no gateway runs on this directory")

@@ -115,10 +115,12 @@ class Site:
 async def joined(directory: Path, broker: MemoryBroker | None = None) -> AsyncIterator[Site]:
     config = configuration(directory)
     pipeline = Pipeline(config, recovery.recover(config, OsFiles(), 0, lambda: 7), Clock())
-    pipeline.begin()
+    pipeline.inward.begin()
     broker = broker or MemoryBroker()
     line, cloud = MemoryBus(broker), StubCloud(MemoryBus(broker))
-    models = bus.models(config, line, pipeline.at, pipeline.clock, apply=pipeline.swap, report=pipeline.out.report)
+    models = bus.models(
+        config, line, pipeline.at, pipeline.clock, apply=pipeline.inward.swap, report=pipeline.out.report
+    )
     heard = asyncio.Event()
     with cloud.bus:
         tasks = [asyncio.create_task(models.run()), asyncio.create_task(cloud.run(heard))]

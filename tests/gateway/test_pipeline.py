@@ -120,8 +120,8 @@ async def test_a_message_is_acknowledged_after_its_commit_and_not_before(
         disk.syncing.clear()
         peer.send(publish(2, packet_id=2))
         await until(lambda: gateway.at.derive.totals.recorded == 2 and disk.syncing.is_set(), "the second is applied")
-        assert gateway.intake is not None
-        assert gateway.intake.counters.acknowledged == 1
+        assert gateway.inward.intake is not None
+        assert gateway.inward.intake.counters.acknowledged == 1
         disk.hold.set()
         assert await acknowledged(peer, 1) == {2}
         await until(lambda: gateway.at.derive.pending == 0, "all windows are closed")
@@ -139,8 +139,8 @@ async def test_an_alert_goes_out_at_once_before_the_commit_that_its_acknowledgem
         disk.hold.clear()
         peer.send(publish(9, packet_id=1))
         said = await peer.expect(mqtt5.PublishPacket)
-        assert gateway.intake is not None
-        assert gateway.intake.counters.acknowledged == 0
+        assert gateway.inward.intake is not None
+        assert gateway.inward.intake.counters.acknowledged == 0
         alert = json.loads(said.payload)
         assert (said.topic, said.qos, said.retain) == ("fieldgate/v1/edge/alerts", mqtt5.QoS.AT_MOST_ONCE, False)
         assert (alert["rule"], alert["series"], alert["score"], alert["threshold"]) == ("hot", ["d/m"], 9.0, 5.0)
@@ -179,8 +179,8 @@ async def test_a_full_disk_is_survived(
         peer.send(*(publish(n, packet_id=n) for n in range(2, 12)))
         if where == "journal":
             await until(lambda: gateway.stalled and disk.refused > before + 2, "the journal has been refused again")
-            assert gateway.intake is not None
-            assert gateway.intake.counters.acknowledged == 1
+            assert gateway.inward.intake is not None
+            assert gateway.inward.intake.counters.acknowledged == 1
             assert gateway.vitals().lacking == ["journal: the last commit failed"]
         else:
             assert await acknowledged(peer, 10) == set(range(2, 12))
@@ -208,8 +208,8 @@ async def test_intake_stops_reading_while_too_much_waits_for_the_disk(tmp_path: 
         await peer.greet()
         disk.hold.clear()
         peer.send(publish(1, packet_id=1))
-        assert gateway.intake is not None
-        intake = gateway.intake
+        assert gateway.inward.intake is not None
+        intake = gateway.inward.intake
         await until(lambda: intake.held, "intake holds")
         disk.hold.set()
         assert await acknowledged(peer, 1) == {1}
@@ -225,11 +225,11 @@ async def test_a_checkpoint_waits_for_outputs_that_are_not_spooled_though_their_
     opened = recovery.recover(config, OsFiles(), 0, lambda: 7)
     now = [10**18]
     gateway = Pipeline(config, opened, Clock(wall=lambda: now[0]))
-    gateway.begin()
+    gateway.inward.begin()
     assert await gateway.commit()
     for number in (b"1", b"2"):  # a second apart: the second closes the window of the first
-        gateway.arrived(Arrivals(["s/d/m"], [number], [], range(0), None, 1))
-        gateway.close_record()
+        gateway.inward.arrived(Arrivals(["s/d/m"], [number], [], range(0), None, 1))
+        gateway.inward.close_record()
         now[0] += 10**9
     gateway.journal.commit()  # as a commit does that began a moment before the record was taken
     assert gateway.journal.durable == gateway.at.position == 4
@@ -244,12 +244,12 @@ async def test_what_arrives_while_a_commit_waits_for_another_is_not_forgotten(tm
     disk = Disk()
     config = msgspec.structs.replace(configuration(tmp_path), time=Time(idle=Duration(10**12)))
     gateway = Pipeline(config, recovery.recover(config, disk, 0, lambda: 7), Clock())
-    gateway.begin()
+    gateway.inward.begin()
     disk.hold.clear()
     disk.syncing.clear()
     commits = [asyncio.create_task(gateway.commit()), asyncio.create_task(gateway.commit())]
     await until(disk.syncing.is_set, "the first commit is at work, and the second waits for it")
-    gateway.arrived(Arrivals(["s/d/m"], [b"1"], [1], range(1), None, 1))
+    gateway.inward.arrived(Arrivals(["s/d/m"], [b"1"], [1], range(1), None, 1))
     disk.hold.set()
     assert await asyncio.gather(*commits) == [True, True]
     assert gateway.journal.durable == gateway.at.position == 3
@@ -262,9 +262,9 @@ async def test_a_gateway_starts_on_a_full_disk(tmp_path: Path, fake_broker: Fake
     config = configuration(tmp_path, fake_broker.url)
     opened = recovery.recover(config, OsFiles(), 0, lambda: 7)
     gateway = Pipeline(config, opened, Clock())
-    gateway.begin()
-    gateway.arrived(Arrivals(["s/d/m"], [b"1"], [], range(0), None, 1))
-    gateway.close_record()
+    gateway.inward.begin()
+    gateway.inward.arrived(Arrivals(["s/d/m"], [b"1"], [], range(0), None, 1))
+    gateway.inward.close_record()
     gateway.journal.commit()  # and then it is killed: the replay has something to spool
     gateway.stop()
     gateway.journal.close()
@@ -364,7 +364,7 @@ async def test_a_timer_that_fails_ends_the_gateway(tmp_path: Path, monkeypatch: 
     task = asyncio.create_task(pipeline.run(configuration(tmp_path), on_ready=ready.set_result, stop=asyncio.Event()))
     gateway = await ready
     monkeypatch.setattr(Derive, "due", broken)
-    gateway._guarded(gateway.tick)
+    gateway.inward._guarded(gateway.inward.tick)
     with pytest.raises(ExceptionGroup) as ended:
         await task
     assert ended.group_contains(ZeroDivisionError)

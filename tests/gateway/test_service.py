@@ -116,7 +116,7 @@ async def opened(directory: Path, files: Files | None = None, url: str = "") -> 
     stored = recovery.recover(settings, files or OsFiles(), 1, lambda: 7)
     pipeline = Pipeline(settings, stored, Clock(stored.at.stamp))
     pipeline.connect(None, "secret" if url else None, Random(1))
-    pipeline.begin()
+    pipeline.inward.begin()
     await pipeline.commit()
     await pipeline.out.spool_now(flush=True)
     try:
@@ -138,9 +138,9 @@ async def test_of_an_idle_gateway_whose_broker_and_cloud_are_away_nothing_waits(
 async def test_a_reading_waits_for_intake_then_for_the_journal_and_what_it_brings_for_the_spool(tmp_path: Path) -> None:
     async with opened(tmp_path) as pipeline:
         began = done(pipeline)
-        pipeline.arrived(one_reading())
+        pipeline.inward.arrived(one_reading())
         assert waiting(pipeline) == works(intake=True)
-        pipeline.close_record()
+        pipeline.inward.close_record()
         assert (waiting(pipeline), done(pipeline)["journal"]) == (works(journal=True), began["journal"])
         assert done(pipeline)["intake"] > began["intake"]
         await pipeline.commit()
@@ -153,7 +153,7 @@ async def test_a_commit_that_the_disk_refuses_is_no_stall(tmp_path: Path) -> Non
     disk = FaultyFiles()
     async with opened(tmp_path, disk) as pipeline:
         began = done(pipeline)["journal"]
-        pipeline.arrived(one_reading())
+        pipeline.inward.arrived(one_reading())
         disk.faults = {("write", disk.calls["write"] + 1): 5}
         assert not await pipeline.commit()
         assert (waiting(pipeline), done(pipeline)["journal"]) == (works(journal=True), began + 1)
@@ -182,9 +182,10 @@ async def test_frames_in_flight_wait_for_a_receipt_for_longer_than_a_silent_clou
 
 async def test_an_intake_that_is_held_waits_for_a_commit(tmp_path: Path) -> None:
     async with opened(tmp_path) as pipeline:
-        pipeline.config = msgspec.structs.replace(pipeline.config, journal=config.Journal(max_pending=config.Size(0)))
-        pipeline.arrived(one_reading())
-        pipeline.close_record()
+        settings = config.Journal(max_pending=config.Size(0))
+        pipeline.inward.config = msgspec.structs.replace(pipeline.config, journal=settings)
+        pipeline.inward.arrived(one_reading())
+        pipeline.inward.close_record()
         assert waiting(pipeline) == works(intake=True, journal=True)
         await pipeline.commit()
         assert waiting(pipeline) == works(spool=True)

@@ -63,7 +63,7 @@ async def test_what_the_broker_drops_while_the_gateway_is_away_is_in_its_metrics
             uplink=Uplink(str(server.make_url("/")), token_file=str(app[API].tokens.token_file("edge"))),
         )
         async with running(config) as gateway:
-            await until(lambda: gateway.intake is not None and gateway.intake.connected, "connected")
+            await until(lambda: gateway.inward.intake is not None and gateway.inward.intake.connected, "connected")
             await until((tmp_path / "data" / "broker.json").exists, "the broker's word before")
         await publish(config, SENT)
         async with running(config) as gateway:

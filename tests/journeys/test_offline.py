@@ -131,7 +131,7 @@ async def boot(hut: GatewayConfig, world: World, boot_file: Path) -> AsyncIterat
     opened = recovery.recover(hut, OsFiles(), clock.now(), lambda: world.random.getrandbits(63))
     clock = Clock(opened.at.stamp, wall=world.wall, monotonic=world.monotonic)
     running = Pipeline(hut, opened, clock)
-    running.begin()
+    running.inward.begin()
     try:
         yield running
     finally:
@@ -143,8 +143,8 @@ async def live(running: Pipeline, world: World, until_: int) -> None:
     """Take readings until this moment; commit every few hours, so that a cut of the power costs something."""
     while world.passed < until_:
         world.passed += EVERY
-        running.arrived(world.readings())
-        running.tick()
+        running.inward.arrived(world.readings())
+        running.inward.tick()
         if world.passed % (3 * HOUR) == 0:
             assert await running.commit()
             assert await running.out.spool_now()
