@@ -2,8 +2,10 @@
 
 FieldgateError
 ├── ConfigurationRefused   the operator's: a key, its value, what was expected
-├── FrameRefused           the sender's or the disk's: bytes that are no frame we accept
-├── ModelRefused           the sender's: a manifest, chunk or model that may not score
+├── Refused                what came and is not taken
+│   ├── FrameRefused       the sender's or the disk's: bytes that are no frame we accept
+│   ├── ModelRefused       the sender's: a manifest, chunk or model that may not score
+│   └── TaskRefused        the sender's: a task that may not run, or whose answer cannot be used
 ├── JournalUnusable        this machine's: the journal or spool cannot be opened or committed
 ├── StoreUnavailable       the cloud's database or its disk: nothing was committed, try again
 ├── BrokerUnavailable      the broker's or the network's: try again
@@ -36,8 +38,8 @@ class ConfigurationRefused(FieldgateError):
         return f"{where}{self.key} = {self.value!r}: expected {self.expectation}{hint}"
 
 
-class FrameRefused(FieldgateError):
-    """Bytes that are not a frame this version accepts; `reason` is one word, fit for a counter."""
+class Refused(FieldgateError):
+    """Something that came and is not taken; `reason` is one word, fit for a counter."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
@@ -49,17 +51,16 @@ class FrameRefused(FieldgateError):
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
-class ModelRefused(FieldgateError):
-    """A manifest, chunk or model that may not score; `reason` is one word, fit for a counter."""
+class FrameRefused(Refused):
+    """Bytes that are not a frame this version accepts."""
 
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
 
-    def __str__(self) -> str:
-        """Reason and detail in one line."""
-        return f"{self.reason}: {self.detail}" if self.detail else self.reason
+class ModelRefused(Refused):
+    """A manifest, chunk or model that may not score."""
+
+
+class TaskRefused(Refused):
+    """A task that may not run, or whose answer cannot be used."""
 
 
 class JournalUnusable(FieldgateError):

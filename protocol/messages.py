@@ -36,6 +36,7 @@ class Kind(IntEnum):
     LOSSES = 35
     STATISTICS = 36
     REPORT = 37
+    PART = 38
     HELLO = 64
     WELCOME = 65
     RECEIPT = 66
@@ -122,6 +123,7 @@ class DefinitionsBody(msgspec.Struct, frozen=True):
     cover: Cover
     series: list[SeriesDefinition] = []
     windows: list[WindowDefinition] = []
+    stamp: int = 0  # ns, when it was packed
 
 
 class WindowsBody(msgspec.Struct, frozen=True):
@@ -158,7 +160,10 @@ class AlertsBody(msgspec.Struct, frozen=True):
 
 
 class Loss(msgspec.Struct, frozen=True):
-    """A range of sequences of a lane that will never arrive, and why. `oldest` and `newest` bound its event times."""
+    """A range of sequences of a lane that will never arrive, and why.
+
+    `oldest` and `newest` (ns) bound when its frames were spooled, a moment after their windows had closed; 0: not known.
+    """
 
     lane: str
     first: int
@@ -174,6 +179,7 @@ class LossesBody(msgspec.Struct, frozen=True):
     cover: Cover
     losses: list[Loss] = []
     counts: dict[str, int] = {}
+    stamp: int = 0  # ns, when it was said
 
 
 class Moments(msgspec.Struct, frozen=True):
@@ -212,6 +218,27 @@ class ReportBody(msgspec.Struct, frozen=True):
     stamp: int = 0
 
 
+class PartBody(msgspec.Struct, frozen=True):
+    """Body of PART (lane `results`): a gateway's answer to a task; (job, gateway, attempt) names it.
+
+    How complete it is: of the event times `asked` for, `held` are those that the journal still had. In ns, [from, to).
+    """
+
+    cover: Cover
+    job: str
+    attempt: int
+    name: str  # of the task: "train"
+    version: int
+    outcome: str  # "done", "refused" or "failed"
+    reason: str = ""
+    content: bytes = b""
+    stamp: int = 0
+    seconds: float = 0.0  # of CPU
+    readings: int = 0  # that went into it
+    asked: tuple[int, int] = (0, 0)
+    held: tuple[int, int] = (0, 0)
+
+
 class LaneHead(msgspec.Struct, frozen=True, array_like=True):
     """What a gateway still holds of a lane: sequences [oldest, next), and the chain of frame next - 1."""
 
@@ -242,6 +269,7 @@ class Hello(msgspec.Struct, frozen=True):
     version: str = ""
     now: int = 0
     readings: int = 0  # recorded so far, for the fleet view
+    since: dict[str, int] = {}  # by lane, the stamp (ns) of the oldest frame without a receipt, where one is known
 
 
 class Welcome(msgspec.Struct, frozen=True):
@@ -273,6 +301,7 @@ Body = (
     | LossesBody
     | StatisticsBody
     | ReportBody
+    | PartBody
     | Hello
     | Welcome
     | Receipt
@@ -286,8 +315,17 @@ BODIES: dict[Kind, type[Any]] = {
     Kind.LOSSES: LossesBody,
     Kind.STATISTICS: StatisticsBody,
     Kind.REPORT: ReportBody,
+    Kind.PART: PartBody,
     Kind.HELLO: Hello,
     Kind.WELCOME: Welcome,
     Kind.RECEIPT: Receipt,
     Kind.REFUSAL: Refusal,
 }
+
+
+def stamp_of(body: object) -> int:
+    """Give the stamp (ns) that what a lane's frame holds bears; 0 if it bears none."""
+    if isinstance(body, AlertsBody):
+        return body.alerts[0].stamp if body.alerts else 0
+    stamp: int = getattr(body, "stamp", 0)
+    return stamp

@@ -2,7 +2,7 @@
 
 fieldgate/v1/{gateway}/status    gateway to cloud, retained, with a will
 fieldgate/v1/{gateway}/alerts    gateway to whoever listens near it
-fieldgate/v1/{gateway}/tasks     cloud to gateway
+fieldgate/v1/{gateway}/tasks/{job}    cloud to gateway, retained until it is answered or over: a task
 fieldgate/v1/{gateway}/models/{model}    cloud to gateway, retained: the newest manifest of a model
 fieldgate/v1/{gateway}/chunks    cloud to gateway: parts of a model that were asked for
 fieldgate/v1/{gateway}/wants     gateway to cloud: which part of which model it wants

@@ -19,7 +19,7 @@ FLOORS = {
     "errors": "protocol.errors",
     "protocol, pure": """
         protocol protocol.columns protocol.frame protocol.identity protocol.manifest protocol.messages
-        protocol.settings protocol.topics protocol.endpoints
+        protocol.settings protocol.topics protocol.endpoints protocol.tasks
     """,
     "learning": "learning",
     "pure": """
@@ -48,6 +48,7 @@ PROTOCOL = {
     "identity",
     "settings",
     "endpoints",
+    "tasks",
     "bus",
     "mqtt",
     "notify",

@@ -37,6 +37,7 @@ from protocol.messages import (
     LossesBody,
     Mark,
     Moments,
+    PartBody,
     Receipt,
     Refusal,
     ReportBody,
@@ -81,6 +82,13 @@ MESSAGES: list[tuple[Kind, int, msgspec.Struct]] = [
         ),
     ),
     (Kind.REPORT, 2, ReportBody(Cover(7, 1), "pumps", 4, "refused", "expired", "ab" * 32, START)),
+    (
+        Kind.PART,
+        2,
+        PartBody(
+            Cover(7, 1), "activity-3", 2, "train", 1, "done", "", b"\x00\xff", START, 1.5, 6400, (1, START), (7, START)
+        ),
+    ),
     (
         Kind.HELLO,
         0,
