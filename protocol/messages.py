@@ -162,7 +162,7 @@ class AlertsBody(msgspec.Struct, frozen=True):
 class Loss(msgspec.Struct, frozen=True):
     """A range of sequences of a lane that will never arrive, and why.
 
-    `oldest` and `newest` (ns) bound when its frames were spooled, a moment after their windows had closed; 0: not known.
+    Its frames were spooled, a moment after their windows had closed, between `oldest` and `newest` (ns); 0: not known.
     """
 
     lane: str

@@ -213,7 +213,11 @@ def grown() -> Iterator[tuple[str, bytes, Any]]:
 def frames() -> Iterator[tuple[Kind, bytes, Any]]:
     """Give every kind: its frame and what its body says."""
     for kind, lane, message in MESSAGES:
-        yield kind, frame.message(kind, message, lane=lane, seq=9, chain_before=7), msgspec.to_builtins(message)
+        yield (
+            kind,
+            frame.message(kind, message, lane=lane, seq=9, chain_before=7),
+            msgspec.to_builtins(message, builtin_types=(bytes,)),
+        )
     rows = windows()
     body = WindowsBody(Cover(6, 0), rows.rows, columns.encode_windows(rows), "boot-1", START)
     said = msgspec.to_builtins(body, builtin_types=(bytes,)) | {"columns": rows._asdict()}
