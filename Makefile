@@ -1,5 +1,6 @@
 # make demo | test | check | bench | faults | arm | container    each makes .venv, and again when what it is made from changes
 # make demo ARGS="--seconds 20"               ARGS goes to the command; PYTHON names the interpreter to make .venv with
+# make faults ARGS="gateway-kill --whole"     one scenario; without ARGS all, an hour, going on where it was interrupted
 
 PYTHON ?= python3
 ARGS ?=

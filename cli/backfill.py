@@ -15,16 +15,16 @@ import numpy as np
 
 from cli.series import Series, read
 from gateway import recovery
-from gateway.clock import Clock, boot_id
+from gateway.clock import Clock, adrift, boot_id
 from gateway.config import GatewayConfig, pipeline_text
 from gateway.records import (
-    ClockRecord,
     ConfigurationRecord,
     Outputs,
     Readings,
     ReadingsRecord,
     Record,
     SeriesTable,
+    no_readings,
 )
 from gateway.segment import OsFiles
 
@@ -56,7 +56,7 @@ class _Import:
 
     def __init__(self, config: GatewayConfig, opened: recovery.Opened) -> None:
         self.config, self.opened = config, opened
-        self.clock = Clock(opened.at.stamp)
+        self.clock = Clock(opened.at.stamp, since=adrift(opened.at.derive.clock.last))
         self.waiting: list[tuple[int, Outputs]] = []
 
     def run(self, found: list[Series]) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class _Import:
         """State the clock and, if it changed, the configuration, as a gateway does that starts."""
         now = self.clock.now()
         first = self.opened.journal.next == 1
-        self._apply(ClockRecord(now, boot_id(), self.clock.monotonic(), self.clock.synchronised))
+        self._apply(self.clock.record(now, boot_id(), after=self.opened.at.stamp or now))
         text = pipeline_text(self.config.pipeline)
         if first or pipeline_text(self.opened.at.derive.config) != text:
             self._apply(ConfigurationRecord(now, text))
@@ -94,7 +94,7 @@ class _Import:
         numbers = [table.add(series.name) for series in found]
         names = table.names[known:]
         for readings in _batches(found, numbers):
-            self._apply(ReadingsRecord(self.clock.now(), readings, names))
+            self._apply(ReadingsRecord(self.clock.now(), readings, names, ours=no_readings().series))
             names = []
             if len(self.waiting) >= RECORDS:
                 self._commit(last=False)
@@ -114,7 +114,7 @@ class _Import:
         if last:
             recovery.put(opened.spool, opened.pack.flush(), now)
         if losses := opened.spool.enforce(now):
-            recovery.put(opened.spool, [opened.pack.losses(losses, opened.at.derive.totals.counts())], now)
+            recovery.put(opened.spool, [opened.pack.losses(losses, opened.at.derive.totals.counts(), now)], now)
         opened.spool.commit()
 
 

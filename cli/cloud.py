@@ -1,15 +1,21 @@
-"""`fieldgate cloud`: run, check, gateways add, models. What a command needs is imported when it runs."""
+"""`fieldgate cloud`: run, check, gateways add, models, ledger. What a command needs is imported when it runs."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from cli.terminal import log_to_stderr, read_text
+from cli.terminal import log_to_stderr, put_to_use, read_text
 from cloud import config
+from protocol.settings import UNITS_NS, parse_quantity
+
+if TYPE_CHECKING:
+    from cli.ask import Asked
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
@@ -18,6 +24,23 @@ DATA = Path("fieldgate-cloud")
 
 WITH_CONFIG = click.argument("config_file", metavar="[CONFIG]", required=False, type=FILE)
 WITH_DATA = click.option("--data", type=DIRECTORY, help=f"Keys, tokens and database; {DATA} here by default.")
+
+
+def with_cloud(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command ask a running cloud."""
+    where = click.argument("where", metavar="[CONFIG|URL]", default="")
+    return where(
+        click.option("--token-file", type=FILE, help="The admin token, for a URL beyond this machine.")(command)
+    )
+
+
+class Shown(click.Group):
+    """A group that shows unless it is told something else: what is no command's name is the first word of `show`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `show` before what is meant for it."""
+        named = bool(args) and args[0] in (*self.commands, *ctx.help_option_names)
+        return super().parse_args(ctx, args if named else ["show", *args])
 
 
 @click.group()
@@ -38,7 +61,8 @@ def run(config_file: Path | None, listen: str | None, data: Path | None) -> None
     from cloud import app  # noqa: PLC0415 - the same
 
     log_to_stderr()
-    asyncio.run(app.run(settings, on_ready=lambda ready: click.echo(ready.text)))
+    with put_to_use(config_file):
+        asyncio.run(app.run(settings, on_ready=lambda ready: click.echo(ready.text)))
 
 
 @cloud.command()
@@ -71,6 +95,10 @@ def add(name: str, config_file: Path | None, data: Path | None) -> None:
     from cloud.tokens import Tokens  # noqa: PLC0415 - the same
 
     tokens = Tokens.open(Path(settings.data))
+    if tokens.fresh:
+        click.echo(
+            f"{settings.data}: no cloud was here yet; one that runs elsewhere is named by CONFIG or --data", err=True
+        )
     tokens.issue(name)
     url = settings.public_url or f"http://{settings.listen}"
     public = (tokens.signer().public.hex(), settings.bus.url if settings.bus else "")
@@ -78,22 +106,78 @@ def add(name: str, config_file: Path | None, data: Path | None) -> None:
     click.echo(text.split("\n\n", 1)[1].rstrip())
 
 
-@cloud.command()
-@click.argument("where", metavar="[CONFIG|URL]", default="")
-@click.option("--token-file", type=FILE, help="The admin token, for a URL beyond this machine.")
+@cloud.group(cls=Shown)
+def models() -> None:
+    """Show models, and go back to an earlier version."""
+
+
+@models.command()
+@with_cloud
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, as /v1/models gives it.")
-def models(where: str, token_file: Path | None, as_json: bool) -> None:
+def show(where: str, token_file: Path | None, as_json: bool) -> None:
     """Show the models of a running cloud: versions, which gateway runs which, alerts, refusals."""
-    from cli import models as page  # noqa: PLC0415 - loaded when needed
+    from cli.ask import ask  # noqa: PLC0415 - loaded when needed
+    from cli.models import lines  # noqa: PLC0415 - the same
+
+    body = ask(reached(where, token_file), "/v1/models")
+    click.echo(json.dumps(body) if as_json else "\n".join(lines(body)))
+
+
+@models.command()
+@click.argument("name")
+@with_cloud
+@click.option("--to", "version", type=click.IntRange(1), help="Go back to this version; else to the one before.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, as /v1/rollback gives it.")
+def rollback(name: str, where: str, token_file: Path | None, version: int | None, as_json: bool) -> None:
+    """Publish an earlier version of the model NAME again, as its next version. Needs the admin token."""
+    from cli.ask import ask  # noqa: PLC0415 - loaded when needed
+
+    body = ask(reached(where, token_file), "/v1/rollback", {"model": name, "version": version}, "POST")
+    said = f"{body['model']}: version {body['version']} is version {body['of']} again"
+    click.echo(json.dumps(body) if as_json else said)
+
+
+@cloud.command()
+@with_cloud
+@click.option("--gateway", metavar="NAME", help="Of this gateway only.")
+@click.option("--since", metavar="TIME", help="Let losses count that were declared in this time, such as 1h or 1d.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: /v1/ledger's, and what is `missing`.")
+def ledger(where: str, token_file: Path | None, gateway: str | None, since: str | None, as_json: bool) -> int:
+    """Show what each gateway of a running cloud handed over. Ends with 1 if something is missing."""
+    from cli import ledger as page  # noqa: PLC0415 - loaded when needed
+    from cli.ask import ask  # noqa: PLC0415 - the same
+
+    within = duration(since) if since is not None else None
+    body = ask(reached(where, token_file), "/v1/ledger", {"gateway": gateway})
+    if gateway and not body["gateways"]:
+        raise click.ClickException(f"no gateway {gateway} has called")
+    missing = page.missing(body, within)
+    if as_json:
+        click.echo(json.dumps(body | {"missing": missing}))
+    else:
+        click.echo("\n".join([*page.lines(body), "", *(missing or ["nothing is missing"])]))
+    return int(bool(missing))
+
+
+def duration(text: str) -> int:
+    """Read a duration into ns; BadParameter says what was expected."""
+    try:
+        return parse_quantity(text, UNITS_NS, "a duration with its unit, such as 90m, 1h or 1d")
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not {error}", param_hint="--since") from None
+
+
+def reached(where: str, token_file: Path | None) -> Asked:
+    """Say where a cloud is, by URL or configuration; the latter brings the admin token along."""
+    from cli.ask import Asked, url_of  # noqa: PLC0415 - loaded when needed
 
     url = where
     if not where.startswith(("http://", "https://")):
         settings = load(Path(where) if where else None)
-        url = page.url_of(settings)
+        url = url_of(settings)
         own = Path(settings.data) / "admin.token"
         token_file = token_file or (own if own.is_file() else None)
-    body = page.fetch(url, read_text(token_file).strip() if token_file else "")
-    click.echo(json.dumps(body) if as_json else "\n".join(page.lines(body)))
+    return Asked(url, read_text(token_file).strip() if token_file else "")
 
 
 def load(path: Path | None, *, listen: str | None = None, data: Path | None = None) -> config.CloudConfig:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from cli.terminal import log_to_stderr, read_text
+from cli.terminal import log_to_stderr, put_to_use, read_text
 from gateway import config
 
 if TYPE_CHECKING:
@@ -31,14 +32,15 @@ def gateway() -> None:
 @gateway.command()
 @click.argument("config_file", metavar="CONFIG", type=FILE)
 def run(config_file: Path) -> None:
-    """Run a gateway until it is told to stop."""
+    """Run a gateway until it is told to stop; on SIGHUP it reads CONFIG again, and applies what changed."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # kept for `run`: it must not kill who is starting
     settings = load(config_file)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a thread costs numpy 2 to 4 MB; ours are small
 
     import asyncio  # noqa: PLC0415 - loaded when needed: `check` does without
 
     from cli.watch import watch  # noqa: PLC0415 - loaded when needed
-    from gateway import pipeline  # noqa: PLC0415 - the same
+    from gateway import pipeline, renew  # noqa: PLC0415 - the same
     from gateway.service import settle_memory  # noqa: PLC0415 - the same
 
     log_to_stderr()
@@ -48,7 +50,9 @@ def run(config_file: Path) -> None:
     def ready(running: Pipeline) -> None:
         watching.append(asyncio.create_task(watch(running, partial(click.echo, err=True)), name="watch"))
 
-    asyncio.run(pipeline.run(settings, on_ready=ready))
+    file = renew.File(str(config_file), partial(load, config_file))
+    with put_to_use(config_file):
+        asyncio.run(pipeline.run(settings, on_ready=ready, file=file))
 
 
 @gateway.command()
@@ -150,41 +154,27 @@ def spool_group() -> None:
     """Look after a gateway's spool."""
 
 
+LOOKED_AFTER = {
+    "stat": "Say what is on the disk; the gateway may be running.",
+    "verify": "Read everything and say what is damaged: then the exit code is 1. The gateway may be running.",
+    "repair": "Set aside what is damaged, as the next start would; the gateway must not be running.",
+}
+
+
 def _storage(store: Literal["journal", "spool"], group: click.Group) -> None:
     """Give a group its three commands."""
+    for verb, about in LOOKED_AFTER.items():
+        command = AS_JSON(partial(_look_after, store, verb))
+        group.command(verb, help=about)(click.argument("config_file", metavar="CONFIG", type=FILE)(command))
 
-    @group.command()
-    @click.argument("config_file", metavar="CONFIG", type=FILE)
-    @AS_JSON
-    def stat(config_file: Path, *, as_json: bool) -> int:
-        """Say what is on the disk; the gateway may be running."""
-        settings = load(config_file)
 
-        from cli import storage  # noqa: PLC0415 - loaded when needed
+def _look_after(store: Literal["journal", "spool"], verb: str, config_file: Path, *, as_json: bool) -> int:
+    settings = load(config_file)
 
-        return storage.stat(store, settings, as_json=as_json)
+    from cli import storage  # noqa: PLC0415 - loaded when needed
 
-    @group.command()
-    @click.argument("config_file", metavar="CONFIG", type=FILE)
-    @AS_JSON
-    def verify(config_file: Path, *, as_json: bool) -> int:
-        """Read everything and say what is damaged, if anything: then the exit code is 1. The gateway may be running."""
-        settings = load(config_file)
-
-        from cli import storage  # noqa: PLC0415 - loaded when needed
-
-        return storage.verify(store, settings, as_json=as_json)
-
-    @group.command()
-    @click.argument("config_file", metavar="CONFIG", type=FILE)
-    @AS_JSON
-    def repair(config_file: Path, *, as_json: bool) -> int:
-        """Set aside what is damaged, as the next start would; the gateway must not be running."""
-        settings = load(config_file)
-
-        from cli import storage  # noqa: PLC0415 - loaded when needed
-
-        return storage.repair(store, settings, as_json=as_json)
+    carry_out = {"stat": storage.stat, "verify": storage.verify, "repair": storage.repair}[verb]
+    return carry_out(store, settings, as_json=as_json)
 
 
 _storage("journal", journal_group)

@@ -39,6 +39,8 @@ def init(
     """Listen, propose, write and report; NothingToPropose if there is nothing that a gateway could read."""
     if output.exists() and not force:
         raise NothingToPropose(f"{output} exists; --force replaces it, --output FILE writes another one")
+    if not output.absolute().parent.is_dir():
+        raise NothingToPropose(f"{output}: there is no such directory; --output FILE writes elsewhere")
     broker, password = broker_of(url, password_file)
     broker = _given(broker, username, password_file, ca_file)
     click.echo(f"Listening to {broker.url} for {seconds:g} s ...", err=True)

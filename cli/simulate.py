@@ -20,6 +20,7 @@ from cli.publisher import Publisher
 from cli.series import NAB, FileRefused
 from cli.speech import SPEAK
 from gateway.config import Broker
+from protocol.errors import BrokerUnavailable
 
 TOPIC = "sensors/{device}/{measurement}"
 
@@ -91,7 +92,7 @@ class _Run:
         )
 
     async def run(self) -> None:
-        """Publish until the end, and report."""
+        """Publish until the end, and report; BrokerUnavailable if the time is over and nothing could be published."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -112,6 +113,8 @@ class _Run:
             if isinstance(result, Exception):
                 raise result
         self._report(last=True)
+        if seconds is not None and not self.publisher.sent and self.publisher.trouble:
+            raise BrokerUnavailable(f"nothing could be published: {self.publisher.trouble}")
 
     async def _report_for_ever(self) -> None:
         while True:

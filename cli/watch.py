@@ -16,18 +16,31 @@ SILENCE_S = 10
 
 
 async def watch(pipeline: Pipeline, say: Callable[[str], None], silence_s: float = SILENCE_S) -> None:
-    """Say a hint whenever nothing has been recorded for so long, once per silence; for ever."""
-    told = False
+    """Say a hint whenever nothing has been recorded for so long, once per silence with a broker and without."""
+    told: set[bool] = set()
     recorded, refused = _recorded(pipeline), _refused(pipeline)
     while True:
         await asyncio.sleep(silence_s)
+        connected = _connected(pipeline)
         if _recorded(pipeline) != recorded:
-            told = False
-        elif not told and pipeline.inward.intake is not None and pipeline.inward.intake.connected:
+            told.clear()
+        elif connected not in told:
             news = {cause: number - refused.get(cause, 0) for cause, number in _refused(pipeline).items()}
-            say(hint(await _heard(pipeline), news, silence_s))
-            told = True
+            say(hint(await _heard(pipeline), news, silence_s) if connected else _away(pipeline, silence_s))
+            told.add(connected)
         recorded, refused = _recorded(pipeline), _refused(pipeline)
+
+
+def _connected(pipeline: Pipeline) -> bool:
+    return pipeline.inward.intake is not None and pipeline.inward.intake.connected
+
+
+def _away(pipeline: Pipeline, seconds: float) -> str:
+    url = pipeline.config.devices.url
+    return (
+        f"Nothing has been recorded for {seconds:g} s: there is no connection to {url}.\n"
+        "Does a broker run there, and does it speak MQTT 5? devices.url says where it is."
+    )
 
 
 def _recorded(pipeline: Pipeline) -> int:

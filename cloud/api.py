@@ -31,18 +31,21 @@ from cloud.routes import (
     LedgerBody,
     ModelsBody,
     QuarantineBody,
+    RollbackBody,
     Route,
     SeriesBody,
     StatsBody,
+    TrainingsBody,
     Trouble,
     WhoamiBody,
     openapi,
 )
-from cloud.store import Store
+from cloud.store import MAX_CONTENTS, Store
 from cloud.tokens import Tokens
+from cloud.trainings import Trainings
 from protocol import __version__
 from protocol.endpoints import is_loopback
-from protocol.errors import StoreUnavailable
+from protocol.errors import ModelRefused, StoreUnavailable
 
 log = logging.getLogger("fieldgate.api")
 
@@ -81,13 +84,16 @@ class Api:
     metrics: Metrics
     guarded: bool
     pages: Path
+    roll_back: Callable[[str, int | None], Awaitable[tuple[int, int]]] | None = None  # None: no models are made
+    trainings: Trainings | None = None
 
     def add_to(self, app: web.Application) -> None:
         """Add all routes, the page, and what every answer shares."""
         app.middlewares.append(_explain)
         app.on_response_prepare.append(_secure)
         for route in ROUTES:
-            app.router.add_get(route.path, self._served(route))
+            add = app.router.add_get if route.method == "GET" else app.router.add_post
+            add(route.path, self._served(route))
         app.router.add_get("/login", self._login)
         app.router.add_get("/", self._page)
         if self._built:
@@ -99,6 +105,8 @@ class Api:
         async def serve(request: web.Request) -> web.StreamResponse:
             if route.access == "reader":
                 self._check_reader(request)
+            elif route.access == "admin":
+                self._check_admin(_bearer(request))
             return await answer(request, route.read(request.query))
 
         return serve
@@ -109,9 +117,12 @@ class Api:
                 do = "use the address the cloud printed, or set a public listen address, which needs a token"
                 raise ApiRefused(403, f"{request.host} is not this machine", "header Host", do)
             return
-        if not self.tokens.is_admin(_bearer(request) or request.cookies.get(COOKIE, "")):
+        self._check_admin(_bearer(request) or request.cookies.get(COOKIE, ""))
+
+    def _check_admin(self, token: str) -> None:
+        if not self.tokens.is_admin(token):
             self.counters.unauthorised += 1
-            raise ApiRefused(401, "a token is needed to read", "header Authorization", DO_SIGN_IN)
+            raise ApiRefused(401, "the admin token is needed", "header Authorization", DO_SIGN_IN)
 
     async def _login(self, request: web.Request) -> web.StreamResponse:
         token = request.query.get("token", "")
@@ -153,13 +164,35 @@ class Api:
         return _json(await self.store.alerts(query["gateway"], query["before"], query["limit"]))
 
     async def _ledger(self, _request: web.Request, query: Query) -> web.StreamResponse:
-        return _json(LedgerBody(await self.store.ledger(query["gateway"])))
+        accounts = await self.store.accounts(query["gateway"])
+        for account in accounts:
+            account.online = self.fleet.is_online(account.gateway)
+        return _json(LedgerBody(await self.store.ledger(query["gateway"]), accounts, self.ingest.clock()))
 
     async def _quarantine(self, _request: web.Request, query: Query) -> web.StreamResponse:
         return _json(QuarantineBody(await self.store.quarantine(query["limit"])))
 
     async def _models(self, _request: web.Request, query: Query) -> web.StreamResponse:
         return _json(ModelsBody(await self.store.models(), await self.store.reports(query["gateway"], query["limit"])))
+
+    async def _rollback(self, _request: web.Request, query: Query) -> web.StreamResponse:
+        if self.roll_back is None:
+            raise ApiRefused(409, "this cloud makes no models", "its configuration", "give it a [bus]")
+        try:
+            version, earlier = await self.roll_back(query["model"], query["version"])
+        except ModelRefused as refused:
+            do = f"take a version from /v1/models; the newest {MAX_CONTENTS} are kept"
+            raise ApiRefused(404, refused.detail, "query", do) from None
+        return _json(RollbackBody(query["model"], version, earlier))
+
+    async def _trainings(self, _request: web.Request, _query: Query) -> web.StreamResponse:
+        return _json(TrainingsBody(self.trainings.views() if self.trainings is not None else []))
+
+    async def _train(self, _request: web.Request, query: Query) -> web.StreamResponse:
+        if self.trainings is None or query["name"] not in self.trainings.federation.trainings:
+            raise ApiRefused(404, f"no training {query['name']!r}", "query", "take a name from /v1/trainings")
+        self.trainings.start(query["name"])
+        return _json(TrainingsBody(self.trainings.views()))
 
     async def _stats(self, _request: web.Request, _query: Query) -> web.StreamResponse:
         counts = self.counters

@@ -11,6 +11,7 @@
 | `store` | one thread, one connection, the transaction |
 | `ingest` | a task per connection, and one that commits for it |
 | `live` | a queue per viewer |
+| `trainings` | likewise: a task each to decide and to say |
 | `publish` | when `[bus]` is configured: the broker's connection, and a task each to make, give and answer |
 | this file | opening, the retention task, and the end |
 
@@ -41,9 +42,10 @@ from cloud.ingest import Ingest
 from cloud.live import Live
 from cloud.metrics import Counters, Metrics
 from cloud.publish import Publish
-from cloud.store import Store
+from cloud.store import News, Store
 from cloud.store.sqlite import SqliteStore
 from cloud.tokens import FIRST_GATEWAY, Tokens
+from cloud.trainings import Trainings
 from protocol.errors import ConfigurationRefused, StoreUnavailable
 from protocol.mqtt import MqttBus
 from protocol.notify import Notify, Sight, Work
@@ -71,8 +73,27 @@ def create_app(config: CloudConfig, *, clock: Callable[[], int] = time.time_ns, 
     store = open_store(config, clock)
     fleet, counters = Fleet(), Counters()
     live = Live(fleet, most=config.limits.viewers)
-    publish = Publish(store, live, counters, signer=tokens.signer(), settings=config.models, clock=clock)
+    signer = tokens.signer()
+
+    def on_state(connected: bool, why: str) -> None:
+        trainings.on_state(connected, why)
+
+    publish = Publish(store, live, counters, signer=signer, settings=config.models, clock=clock, on_state=on_state)
+    trainings = Trainings(
+        store,
+        config.training,
+        signer=signer,
+        clock=clock,
+        members=lambda: [view.name for view in fleet.views() if view.online],
+        promote=publish.promote,
+        tell=live.stage,
+    )
     bus = connect(config.bus) if config.bus else None
+
+    def on_news(gateway: str, news: News) -> None:
+        publish.on_news(gateway, news)
+        trainings.on_news(gateway, news)
+
     ingest = Ingest(
         store,
         fleet,
@@ -81,10 +102,11 @@ def create_app(config: CloudConfig, *, clock: Callable[[], int] = time.time_ns, 
         clock,
         most=config.limits.gateways,
         max_pending=int(config.store.max_pending),
-        on_news=publish.on_news,
+        on_news=on_news,
     )
     metrics = Metrics(counters, fleet, lambda: live.viewers, lambda: publish.registry.versions)
-    api = Api(store, tokens, fleet, live, ingest, counters, metrics, guarded=not config.loopback, pages=pages)
+    guarded, roll_back = not config.loopback, publish.roll_back if bus is not None else None
+    api = Api(store, tokens, fleet, live, ingest, counters, metrics, guarded, pages, roll_back, trainings)
     app = web.Application()
     app[API], app[STORE] = api, store
     api.add_to(app)
@@ -115,9 +137,11 @@ async def run(
             await runner.setup()
             await web.TCPSite(runner, host, port).start()
         except StoreUnavailable as error:
-            raise ConfigurationRefused("store.url", str(config.store.url), str(error)) from error
+            raise ConfigurationRefused("store.url", config.store.url, f"a store that opens ({error})") from error
         except OSError as error:
-            raise ConfigurationRefused("listen", config.listen, f"a free address ({error.strerror})") from error
+            number = error.errno or 0
+            why = os.strerror(number) if number > 0 else error.strerror  # asyncio's has the address in it
+            raise ConfigurationRefused("listen", config.listen, f"an address that is free and ours ({why})") from error
         if on_ready is not None:
             on_ready(_ready(config, app[API].tokens, runner.addresses[0][1]))
         await _attended(app[API], stop)
@@ -168,6 +192,8 @@ async def _opened(
             else:
                 await stack.enter_async_context(_beside(bus.run(), "bus"))
                 await stack.enter_async_context(_beside(publish.run(bus), "publish"))
+                assert api.trainings is not None
+                await stack.enter_async_context(_beside(api.trainings.run(bus), "trainings"))
             yield
     finally:
         await api.store.close()
@@ -217,4 +243,9 @@ def _stop_signal() -> asyncio.Event:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _not_reloaded)
     return stop
+
+
+def _not_reloaded() -> None:
+    log.warning("cloud: SIGHUP: another configuration takes a restart, for which gateways wait; tokens are read anyway")

@@ -32,6 +32,10 @@ class Fleet:
         """How many gateways are connected."""
         return len(self._connections)
 
+    def is_online(self, gateway: str) -> bool:
+        """Whether a gateway is connected."""
+        return gateway in self._connections
+
     def opened(self, hello: Hello, connection: int, now: int) -> None:
         """Note that a gateway said hello on a connection."""
         view = self._view(hello.gateway)

@@ -198,7 +198,9 @@ class Ingest:
         self.fleet.opened(hello, connection.number, now)
         self.live.fleet_changed()
         if greeted.fork:
-            log.warning("ingest: %s: epoch %016x forked: %s", hello.gateway, hello.epoch, greeted.fork)
+            log.warning("ingest: %s: epoch %016x ends, a new one begins: %s", hello.gateway, hello.epoch, greeted.fork)
+        if greeted.remark:
+            log.warning("ingest: %s: epoch %016x: %s", hello.gateway, hello.epoch, greeted.remark)
         await connection.send(Kind.WELCOME, Welcome(greeted.marks, now, greeted.fork, MAX_IN_FLIGHT))
 
     def _replace(self, connection: Connection) -> None:
@@ -284,6 +286,7 @@ def _read_hello(data: bytes, gateway: str) -> Hello:
     if hello.gateway != gateway:
         raise Ended(f"hello: this token is {gateway}'s, not {hello.gateway}'s", RETRY_REPLACED_S)
     heads = [number for head in hello.lanes.values() for number in (head.oldest, head.next, head.chain)]
+    heads += hello.since.values()
     if not set(hello.lanes) <= set(LANES) or not all(
         0 <= n < MAX_NUMBER for n in (hello.epoch, hello.readings, *heads)
     ):

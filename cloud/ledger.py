@@ -19,7 +19,7 @@ from enum import Enum
 import msgspec
 
 from protocol.frame import chain_after
-from protocol.messages import MAX_RANGES, LaneHead, Mark
+from protocol.messages import COPIED, MAX_RANGES, LaneHead, Mark
 
 
 class Verdict(Enum):
@@ -89,9 +89,9 @@ class Lane(msgspec.Struct):
     def contradicts(self, head: LaneHead) -> str:
         """Say why what the gateway holds cannot be the history that is here; "" when it can."""
         if self.newest >= head.next:
-            return f"frame {self.newest} is here, the gateway's next is {head.next}"
+            return f"frame {self.newest} is here, the gateway's next is {head.next}: {COPIED}"
         if self.upto and self.upto == head.next - 1 and self._differs(head.chain, self.chain):
-            return f"frame {self.upto} is another here"
+            return f"frame {self.upto} is another here: {COPIED}"
         return ""
 
     def _differs(self, chain: int, known: int) -> bool:

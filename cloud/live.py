@@ -4,6 +4,7 @@
     event: windows    {"rows": [...]}              after each commit
     event: alert      an alert, as /v1/alerts has it    after the commit that stored it first
     event: model      {"model", "version", "outcome", "reason"}, and "gateway" but for "published"
+    event: training   a stage that ended, as /v1/trainings has it
     event: skipped    {"rows": n}                  the viewer was too slow; the store has them
 
 A viewer that does not read loses rows, alerts and words about models, counted as rows, and never slows a commit: what
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from cloud.fleet import Fleet
 from cloud.store import News, Stored
+from cloud.store.answers import StageView
 
 MAX_EVENTS = 256
 MAX_ROWS = 1000
@@ -97,6 +99,10 @@ class Live:
     def published(self, model: str, version: int) -> None:
         """Show that a version of a model was published."""
         self._show("model", {"model": model, "version": version, "outcome": "published", "reason": ""})
+
+    def stage(self, ended: StageView) -> None:
+        """Show that a stage of a training has ended."""
+        self._show("training", ended)
 
     def fleet_changed(self) -> None:
         """Show the fleet now."""

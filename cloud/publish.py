@@ -15,20 +15,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from cloud.chunks import Chunks
 from cloud.config import Models
 from cloud.live import Live
 from cloud.metrics import Counters
-from cloud.registry import NEVER, Registry, combined
+from cloud.registry import NEVER, Registry, before, combined
 from cloud.store import Learnt, News, Published, Store
-from learning import baseline
-from protocol.bus import Bus
+from learning import baseline, classifier
+from protocol.bus import Bus, OnState, untold
 from protocol.errors import BrokerUnavailable, ModelRefused, StoreUnavailable
 from protocol.identity import Signer
-from protocol.manifest import Manifest, digest_of, seal
+from protocol.manifest import Manifest, digest_of, read_sealed, seal
 from protocol.topics import topic
 
 log = logging.getLogger("fieldgate.publish")
@@ -50,12 +50,13 @@ class Publish:
         signer: Signer,
         settings: Models,
         clock: Callable[[], int],
+        on_state: OnState = untold,
     ) -> None:
         self.registry = Registry(settings)
         self._models_of: dict[str, set[str]] = {}  # by gateway
         self.counters = counters
         self._store, self._signer, self._live = store, signer, live
-        self._settings, self._clock = settings, clock
+        self._settings, self._clock, self._also = settings, clock, on_state
         self._chunks = Chunks(store, counters, self._models_of.__contains__, most=int(settings.chunk))
         self._sealed: dict[str, bytes] = {}  # the newest manifest, by model
         self._waiting: dict[tuple[str, str], None] = {}  # (gateway, model) whose manifest is to be published, in order
@@ -86,15 +87,28 @@ class Publish:
             tasks.create_task(self._give_for_ever(bus), name="publish-give")
             tasks.create_task(self._chunks.run(bus), name="chunks")
 
-    async def roll_back(self, model: str, version: int) -> int:
-        """Publish an earlier version's content as the next version, and give that; ModelRefused if it is not kept."""
+    async def roll_back(self, model: str, version: int | None = None) -> tuple[int, int]:
+        """Publish an earlier version's content as the next version; give the next version and the earlier one.
+
+        Without a version it is the one before (`registry.before`). ModelRefused if its content is not kept.
+        """
         now = self._clock()
-        found = [old for view in await self._store.models() if view.name == model for old in view.versions]
-        old = next((one for one in found if one.version == version), None)
-        content = await self._store.content(old.digest) if old else None
+        versions = [old for view in await self._store.models() if view.name == model for old in view.versions]
+        old = before(versions) if version is None else next((one for one in versions if one.version == version), None)
+        if old is None:
+            raise ModelRefused("version", f"{model} has no {'version before' if version is None else version}")
+        content = await self._store.content(old.digest)
         if content is None:
-            raise ModelRefused("version", f"{model} has no version {version}, or its content is not kept any more")
-        return await self._publish(model, content, now)
+            raise ModelRefused("version", f"the content of {model} {old.version} is not kept any more")
+        return await self._publish(model, content, now, old.schema, old.windows), old.version
+
+    async def promote(self, model: str, content: bytes, windows: int, gateways: Iterable[str]) -> None:
+        """Publish a classifier as the next version and give it to these gateways; nothing if it is the newest."""
+        for gateway in gateways:
+            self._know(gateway, model)
+        newest = self._sealed.get(model)
+        if newest is None or read_sealed(newest).digest != digest_of(content):
+            await self._publish(model, content, self._clock(), classifier.SCHEMA, windows)
 
     def _on_state(self, connected: bool, why: str) -> None:
         log.log(logging.INFO if connected else logging.WARNING, "bus: %s", why)
@@ -102,6 +116,7 @@ class Publish:
             for gateway, own in self._models_of.items():
                 for model in own:
                     self._give(gateway, model)
+        self._also(connected, why)
 
     async def _begin(self) -> None:
         """Learn from the store what was published, and who has what."""
@@ -143,13 +158,17 @@ class Publish:
         except ModelRefused as refused:
             log.error("publish: %s: what was merged may not score: %s", model, refused)  # noqa: TRY400 - no bug of ours
 
-    async def _publish(self, model: str, content: bytes, now: int) -> int:
+    async def _publish(
+        self, model: str, content: bytes, now: int, schema: str = baseline.SCHEMA, windows: int | None = None
+    ) -> int:
         async with self._making:
-            expires = now + self._settings.expires_after if self._settings.expires_after else 0
+            lasting = schema != baseline.SCHEMA or not self._settings.expires_after  # a baseline is made anew in time
+            expires = 0 if lasting else now + self._settings.expires_after
             number = self.registry.next_version(model)
-            manifest = Manifest(model, number, len(content), digest_of(content), baseline.SCHEMA, now, expires)
+            manifest = Manifest(model, number, len(content), digest_of(content), schema, now, expires)
             about = (model, number, manifest.digest, manifest.schema, manifest.size, now, expires)
-            version = Published(*about, self.registry.weight(model), seal(manifest, self._signer))
+            made_of = self.registry.weight(model) if windows is None else windows
+            version = Published(*about, made_of, seal(manifest, self._signer))
             if not await self._store.publish(version, content):
                 raise StoreUnavailable(f"version {number} of {model} is there already")
             self.registry.published(version)

@@ -18,11 +18,12 @@ Whoever has a gateway's token can make statistics up, so one gateway's part is b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cloud.config import Models
 from cloud.store import Learnt, Published
+from cloud.store.answers import VersionView
 from learning import baseline
 from learning.baseline import MAX_ENTRIES, Baseline, Features
 from learning.statistics import Statistics, merge, pack, unpack
@@ -117,6 +118,13 @@ class Registry:
         grown = line.weight >= line.made_of * self.settings.growth
         wait = self.settings.min_interval if line.pressing or grown else self.settings.refresh
         return min(max(settled, line.created + wait), renewal)
+
+
+def before(versions: Sequence[VersionView]) -> VersionView | None:
+    """Give the version that a model goes back to: the newest with another content than its newest; None if none is."""
+    newest = max(versions, key=lambda one: one.version, default=None)
+    others = [one for one in versions if newest is not None and one.digest != newest.digest]
+    return max(others, key=lambda one: one.version, default=None)
 
 
 def combined(parts: Iterable[Learnt], max_bytes: int) -> Baseline:

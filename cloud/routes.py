@@ -16,6 +16,7 @@ import msgspec
 
 from cloud.store import MAX_ROWS
 from cloud.store.answers import (
+    AccountView,
     AlertsPage,
     GatewayView,
     LaneView,
@@ -23,6 +24,7 @@ from cloud.store.answers import (
     QuarantinedView,
     ReportView,
     SeriesView,
+    TrainingView,
     WindowsPage,
 )
 from protocol.errors import FieldgateError
@@ -61,9 +63,11 @@ class SeriesBody(msgspec.Struct):
 
 
 class LedgerBody(msgspec.Struct):
-    """Ledgers of the newest epochs of each gateway."""
+    """Lanes of the newest epochs of each gateway, and the gateways themselves; `now` (ns) is this cloud's time."""
 
     ledger: list[LaneView]
+    gateways: list[AccountView]
+    now: int
 
 
 class QuarantineBody(msgspec.Struct):
@@ -77,6 +81,20 @@ class ModelsBody(msgspec.Struct):
 
     models: list[ModelView]
     reports: list[ReportView]
+
+
+class RollbackBody(msgspec.Struct):
+    """A model's new version, and the earlier one whose content it has."""
+
+    model: str
+    version: int
+    of: int
+
+
+class TrainingsBody(msgspec.Struct):
+    """All trainings by name."""
+
+    trainings: list[TrainingView]
 
 
 class LatencyView(msgspec.Struct):
@@ -176,14 +194,18 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One address. `access`: "open" to all, "reader" on loopback or with the admin token, "gateway" with its token."""
+    """One address. `access`: "open" to all, "reader" on loopback or with the admin token, "gateway" with its token.
+
+    "admin" changes something: the admin token is asked for everywhere, as a bearer token: no other page can send it.
+    """
 
     path: str
     name: str
     about: str
-    access: Literal["open", "reader", "gateway"]
+    access: Literal["open", "reader", "gateway", "admin"]
     answer: type | str  # a struct for JSON, or a media type
     parameters: tuple[Parameter, ...] = ()
+    method: Literal["GET", "POST"] = "GET"
 
     def read(self, query: Mapping[str, str]) -> dict[str, Any]:
         """Read all parameters; an unknown one is refused with the nearest known."""
@@ -248,6 +270,34 @@ ROUTES = (
         ModelsBody,
         (Parameter("gateway", "text", "reports of this gateway only"), LIMIT),
     ),
+    Route(
+        "/v1/rollback",
+        "rollback",
+        "Publish an earlier version's content as a model's next version.",
+        "admin",
+        RollbackBody,
+        (
+            Parameter("model", "text", "the model's name", required=True),
+            Parameter("version", "int", "go back to this one; without it, to the one before", least=1),
+        ),
+        "POST",
+    ),
+    Route(
+        "/v1/trainings",
+        "trainings",
+        "What gateways learn together: rounds, and how they ended.",
+        "reader",
+        TrainingsBody,
+    ),
+    Route(
+        "/v1/train",
+        "train",
+        "Begin a run of a training now.",
+        "admin",
+        TrainingsBody,
+        (Parameter("name", "text", "the training's name", required=True),),
+        "POST",
+    ),
     Route("/v1/quarantine", "quarantine", "Frames that were not understood.", "reader", QuarantineBody, (LIMIT,)),
     Route("/v1/stats", "stats", "What this cloud did since it started.", "reader", StatsBody),
     Route(
@@ -276,7 +326,7 @@ def openapi(version: str, routes: Sequence[Route] = ROUTES) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Fieldgate", "version": version},
-        "paths": {route.path: {"get": _operation(route, by_kind)} for route in routes},
+        "paths": {route.path: {route.method.lower(): _operation(route, by_kind)} for route in routes},
         "components": {"schemas": components, "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
     }
 

@@ -64,7 +64,12 @@ class Tokens:
 
     def signer(self) -> Signer:
         """Give the cloud's signing key."""
-        return Signer.from_pem((self.data / "signing.key").read_bytes())
+        path = self.data / "signing.key"
+        try:
+            return Signer.from_pem(path.read_bytes())
+        except ValueError:
+            expectation = "the Ed25519 key that the first start made: gateways pin its public half; restore it"
+            raise ConfigurationRefused("signing.key", None, expectation, file=str(path)) from None
 
     def issue(self, gateway: str) -> str:
         """Make a gateway's token, replacing an earlier one; it is also left in `NAME.token`."""
@@ -113,11 +118,14 @@ def digest(token: str) -> str:
 
 
 def write_secret(path: Path, text: str) -> None:
-    """Write a file only its owner can read, all of it or nothing."""
+    """Write a file only its owner can read, all of it or nothing; OSError names the file."""
     part = path.with_name(path.name + ".part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     part.replace(path)

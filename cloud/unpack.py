@@ -26,15 +26,18 @@ from protocol.messages import (
     LANES,
     Alert,
     AlertsBody,
+    ClockDefinition,
     DefinitionsBody,
     Kind,
     LossesBody,
     Moments,
+    PartBody,
     ReportBody,
     StatisticsBody,
     WindowsBody,
 )
 from protocol.settings import NAME
+from protocol.tasks import WORD
 
 SLICE = 4 << 20
 MAX_ROWS = 65_536
@@ -43,6 +46,8 @@ MAX_SEQ = 1 << 62
 MAX_KEPT = 16 << 10
 """Bytes kept of what cannot be decoded."""
 MAX_DOMAIN = 128
+MAX_SHIFT = 1 << 61
+"""In ns, 73 years: no clock of ours is more wrong, and sums of it and a time are still times."""
 MAX_COUNT = 1 << 40
 """Readings in one window, so that the sum over a batch fits too."""
 INTEGERS = range(-(1 << 63), 1 << 63)
@@ -58,11 +63,13 @@ MAX_MEAN, MAX_SCATTER = 1e100, 1e200
 NEGATIVE = 1e-6
 """How far rounding may bring a scatter's least eigenvalue below 0, relative to its trace."""
 MAX_REASON = 256
-OUTCOMES = ("applied", "refused")
+OUTCOMES = ("applied", "refused", "rolled back", "drifted")
+ENDS = ("done", "refused", "failed")
+MAX_SECONDS = 1e9
 BELONGS = {
     "definitions": {Kind.DEFINITIONS},
     "alerts": {Kind.ALERTS},
-    "results": {Kind.LOSSES, Kind.STATISTICS, Kind.REPORT},
+    "results": {Kind.LOSSES, Kind.STATISTICS, Kind.REPORT, Kind.PART},
     "telemetry": {Kind.WINDOWS},
 }
 
@@ -111,7 +118,7 @@ def _holds(lane: str, head: Header, data: memoryview) -> Holds:
 
 
 def _checked(
-    body: DefinitionsBody | WindowsBody | AlertsBody | LossesBody | StatisticsBody | ReportBody | Holds,
+    body: DefinitionsBody | WindowsBody | AlertsBody | LossesBody | StatisticsBody | ReportBody | PartBody | Holds,
 ) -> Holds:
     match body:
         case WindowsBody():
@@ -125,9 +132,20 @@ def _checked(
             _check_statistics(body)
         case ReportBody():
             _check_report(body)
+        case PartBody():
+            _check_part(body)
+        case DefinitionsBody():
+            _storable(body.stamp)  # the store compares the rest with what was said before
+            for clock in body.clocks:
+                _check_clock(clock)
         case _:
-            pass  # definitions: the store compares them with what was said before
+            pass
     return body
+
+
+def _check_clock(clock: ClockDefinition) -> None:
+    if not 0 < len(clock.domain) <= MAX_DOMAIN or abs(clock.shift) > MAX_SHIFT:
+        raise FrameRefused("clock", f"{clock.domain[:MAX_DOMAIN]!r}, {clock.shift}")
 
 
 def _check_alert(alert: Alert) -> None:
@@ -136,11 +154,19 @@ def _check_alert(alert: Alert) -> None:
 
 
 def _check_losses(body: LossesBody) -> None:
-    _storable(*body.counts.values())
+    _storable(body.stamp, *body.counts.values())
     for loss in body.losses:
         _storable(loss.oldest, loss.newest)
         if loss.lane not in LANES or not 1 <= loss.first <= loss.last < MAX_SEQ:
             raise FrameRefused("loss", f"{loss.lane} {loss.first} to {loss.last}")
+
+
+def _check_part(body: PartBody) -> None:
+    _storable(body.attempt, body.version, body.stamp, body.readings, *body.asked, *body.held)
+    if not NAME.fullmatch(body.job) or not WORD.fullmatch(body.name) or body.outcome not in ENDS:
+        raise FrameRefused("part", f"{body.job[:64]!r}: {body.name[:32]!r} {body.outcome[:16]!r}")
+    if len(body.reason) > MAX_REASON or not 0 <= body.seconds < MAX_SECONDS:
+        raise FrameRefused("part", f"a reason of {len(body.reason)} characters, or {body.seconds!r} seconds")
 
 
 def _check_statistics(body: StatisticsBody) -> None:
@@ -198,4 +224,5 @@ def _windows(body: WindowsBody) -> Windows:
         raise FrameRefused("rows", f"{rows.rows} where {body.rows} were stated")
     if rows.rows and not 0 <= rows.count.min() <= rows.count.max() < MAX_COUNT:
         raise FrameRefused("range", f"a count of {rows.count.min()} or {rows.count.max()}")
-    return Windows(rows, body.domain)
+    _storable(body.stamp)
+    return Windows(rows, body.domain, body.stamp)

@@ -5,7 +5,7 @@ that is refused there, works on.
 
 | topic | what |
 |---|---|
-| status | ours, retained, with a will: JSON {state, version, models: {name: version}, boot} |
+| status | ours, retained, with a will: JSON {state, version, models: {name: version}, boot, classes: {name: by whom}} |
 | models/{model}, chunks | what the cloud says to us |
 | wants | what we ask for |
 """
@@ -14,21 +14,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
 from random import Random
 
 import msgspec
 
-from gateway import recovery
+from gateway import recovery, tasks
 from gateway.alarm import Alarm
 from gateway.clock import Clock, boot_id
+from gateway.compute import Compute
 from gateway.config import Broker, GatewayConfig
 from gateway.intake import tls_context
+from gateway.segment import Files
 from gateway.swap import Apply, Ask, Instruction, Report, Swap, Terms
-from learning import baseline
+from gateway.tasks import Queue
+from learning import baseline, classifier
 from protocol import __version__, manifest, topics
 from protocol.bus import Bus, Presence, Subscription
 from protocol.errors import BrokerUnavailable
+from protocol.messages import PartBody
 from protocol.mqtt import MqttBus
 
 log = logging.getLogger("fieldgate.bus")
@@ -47,6 +53,7 @@ class Models:
         versions: Callable[[], dict[str, int]],
         apply: Callable[[bytes, bytes], None],
         report: Callable[[str, int, str, str], None],
+        uses: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self.bus, self.swap = bus, swap
         self._gateway, self._clock = gateway, clock
@@ -54,6 +61,8 @@ class Models:
         self._alarm = Alarm(clock)
         self._waiting: list[Instruction] = []  # for the loop, since a callback cannot wait
         self._told = (False, "")
+        self._uses = uses
+        self._unsaid = False  # something else is in the status
         bus.presence, bus.on_state = self._presence(), self.changed
         if bus.connected:
             self.changed(True, "connected")
@@ -93,11 +102,23 @@ class Models:
 
     async def _ask_again(self) -> None:
         while await self._alarm.wait(self._due):
+            if self._unsaid:
+                await self._say()
             waiting, self._waiting = self._waiting, []
             await self._do([*waiting, *self.swap.tick(self._clock.now())])
 
     def _due(self) -> int:
-        return 0 if self._waiting else self.swap.due()
+        return 0 if self._waiting or self._unsaid else self.swap.due()
+
+    def restate(self) -> None:
+        """Say the status anew, soon."""
+        self._unsaid = True
+        self._alarm.ring()
+
+    async def _say(self) -> None:
+        self._unsaid = False
+        self.bus.presence = presence = self._presence()
+        await self._publish(presence.topic, presence.online, retain=True)
 
     async def _do(self, instructions: Iterable[Instruction]) -> None:
         for instruction in instructions:
@@ -107,8 +128,7 @@ class Models:
                 case Apply(sealed, said, content):
                     log.info("swap: %s version %d scores from here on", said.name, said.version)
                     self._apply(sealed, content)
-                    self.bus.presence = presence = self._presence()
-                    await self._publish(presence.topic, presence.online, retain=True)
+                    await self._say()
                 case Report(model, version, reason, digest):
                     log.warning("swap: %s version %d is refused: %s", model, version, reason)
                     self._report(model, version, reason, digest)
@@ -121,7 +141,9 @@ class Models:
             log.debug("bus: %s", error)
 
     def _presence(self) -> Presence:
-        said = {"version": __version__, "models": self._versions(), "boot": boot_id()}
+        said: dict[str, object] = {"version": __version__, "models": self._versions(), "boot": boot_id()}
+        if uses := self._uses():
+            said["classes"] = uses
         online, offline = (msgspec.json.encode({"state": state, **said}) for state in ("online", "offline"))
         return Presence(topics.topic(self._gateway, "status"), online, offline)
 
@@ -129,8 +151,19 @@ class Models:
 def terms(config: GatewayConfig) -> Terms:
     """Say which models this configuration takes."""
     models, names = config.models, frozenset(score.name for score in config.score)
-    checks = {baseline.SCHEMA: baseline.decode}
-    return Terms(config.name, bytes.fromhex(models.public_key), names, checks, int(models.chunk), int(models.max_bytes))
+    checks = {baseline.SCHEMA: baseline.decode, classifier.SCHEMA: classifier.decode}
+    sizes = (int(models.chunk), int(models.max_bytes))
+    return Terms(config.name, _key(config), names, checks, *sizes, frozenset({classifier.SCHEMA}))
+
+
+def _key(config: GatewayConfig) -> bytes:
+    return bytes.fromhex(config.models.public_key)
+
+
+def compute(config: GatewayConfig, bus: Bus, clock: Clock, files: Files, answer: Callable[[PartBody], None]) -> Compute:
+    """Take tasks from the bus, as this configuration allows."""
+    queue = Queue(tasks.Terms(config.name, _key(config), config.tasks.allow))
+    return Compute(bus, queue, config.tasks, clock, data=Path(config.data), files=files, answer=answer)
 
 
 def models(
@@ -141,10 +174,12 @@ def models(
     *,
     apply: Callable[[bytes, bytes], None],
     report: Callable[[str, int, str, str], None],
+    uses: Callable[[], Mapping[str, str]] = dict,
 ) -> Models:
     """Go on with models where the gateway stands."""
     swap = Swap(terms(config), map(manifest.read_sealed, at.manifests.values()), recovery.scoring(at))
-    return Models(config.name, bus, swap, clock, versions=lambda: recovery.versions(at), apply=apply, report=report)
+    versions = partial(recovery.versions, at)
+    return Models(config.name, bus, swap, clock, versions=versions, apply=apply, report=report, uses=uses)
 
 
 def connect(config: GatewayConfig, password: str | None, rng: Random) -> MqttBus:

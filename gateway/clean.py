@@ -6,7 +6,7 @@ Rules:
    `non_finite`   NaN or infinite
    `range`        outside the series' min..max (as sent, before scaling), or beyond LIMIT either side of zero
    `time`         before 1970 or after 2116: outside it, int64 arithmetic on times would not be safe
-   `future`       more than `time.max_future` after `now`; not judged while our own clock is unsynchronised
+   `future`       more than `time.max_future` after UTC, `now` + `offset`; not judged while our clock is not believed
    `duplicate`    same series and event time as a reading before it: in the batch or remembered; the first wins
    Then the rest is scaled (`value * scale + offset`); a result beyond LIMIT is removed as `range` too.
 2. Of the [[clean]] rules that match a series the first that sets a key gives that key. A scale of 1 and an offset of 0
@@ -51,10 +51,10 @@ ALWAYS = -(1 << 62)
 
 
 class Clean:
-    """The stage; `synchronised` says whether our own clock can be believed."""
+    """The stage; `offset` (ns) makes UTC of `now`, None: our own clock is not believed."""
 
     def __init__(self, config: PipelineConfig, *, max_remembered: int = MAX_REMEMBERED) -> None:
-        self.synchronised = True
+        self.offset: int | None = 0
         self._config = config
         self._names: list[str] = []
         self._take_rules(_rules(config, []))
@@ -83,19 +83,28 @@ class Clean:
         self._tightest = rules[0].max(initial=-LIMIT), rules[1].min(initial=LIMIT)
         self._scaling = bool((rules[2] != 1).any() or (rules[3] != 0).any())
 
-    def feed(self, readings: Readings, now: int) -> tuple[Readings, dict[str, int]]:
-        """Return what is kept, ordered by series and time, and how many were removed by reason."""
+    def feed(
+        self, readings: Readings, now: int, ours: NDArray[np.int32] | None = None
+    ) -> tuple[Readings, dict[str, int]]:
+        """Return what is kept, ordered by series and time, and how many were removed by reason.
+
+        `ours` are series whose times are from our own clock while that is not UTC: they are not of the future.
+        """
         removed: dict[str, int] = {}
         readings = self._within_bounds(readings, removed)
-        readings = self._within_time(readings, now, removed)
+        readings = self._within_time(readings, now, ours, removed)
         readings, repeated = in_order(readings)
         if repeated is not None:
             readings = _drop(readings, repeated, "duplicate", removed)
         readings = self._unheard(readings, now, removed)
         return self._scale(readings, removed), removed
 
+    def leap(self, leap: int) -> None:
+        """Note that `now` has leapt so far: nothing is forgotten by that."""
+        self._memory.leap(leap)
+
     def snapshot(self) -> State:
-        """Give all state but the series' names, the configuration, and `synchronised`."""
+        """Give all state but the series' names, the configuration, and `offset`."""
         return {"latest": self._latest.copy(), "memory": self._memory.snapshot()}
 
     def restore(self, state: State) -> None:
@@ -114,15 +123,20 @@ class Clean:
         low, high = self._rules[0][readings.series], self._rules[1][readings.series]
         return _drop(readings, (value < low) | (value > high), "range", removed)
 
-    def _within_time(self, readings: Readings, now: int, removed: dict[str, int]) -> Readings:
+    def _within_time(
+        self, readings: Readings, now: int, ours: NDArray[np.int32] | None, removed: dict[str, int]
+    ) -> Readings:
         time = readings.time
-        latest = now + self._config.time.max_future if self.synchronised else MAX_TIME
+        latest = MAX_TIME if self.offset is None else now + self.offset + self._config.time.max_future
         if len(time) and time.min() >= 0 and time.max() <= min(latest, MAX_TIME - 1):
             return readings
         readings = _drop(readings, (time < 0) | (time >= MAX_TIME), "time", removed)
-        if not self.synchronised:
+        if self.offset is None:
             return readings
-        return _drop(readings, readings.time > latest, "future", removed)
+        ahead = readings.time > latest
+        if ours is not None:
+            ahead &= ~np.isin(readings.series, ours)
+        return _drop(readings, ahead, "future", removed)
 
     def _unheard(self, readings: Readings, now: int, removed: dict[str, int]) -> Readings:
         """Remove what was heard before, and remember the rest; `readings` is in order and has no repeats."""
@@ -231,6 +245,12 @@ class Remembered:
         newest.add(series, time, now)
         while self.size > self.limit and len(self._generations) > 1:
             del self._generations[0]
+
+    def leap(self, leap: int) -> None:
+        """Let everything have arrived so much later."""
+        for generation in self._generations:
+            generation.opened += leap
+            generation.newest += leap
 
     def holds(self, series: NDArray[np.int32], time: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which pairs are remembered."""

@@ -10,18 +10,22 @@ Rules:
 4. Of one record definitions come first, then windows, then alerts, then what was learnt.
 5. A model's content was checked before it became a record. One that cannot be read all the same is not used, counted.
 6. Accounting closes after every record: recorded = windowed + removed(reason) + late + pending.
+7. Devices that stamp their readings are in UTC, whatever our clock says. What has its time from our clock is in the
+   clock domain in force: UTC, or one of its own from a clock record to the next, while stamps are not UTC. When such a
+   domain ends, its open windows are stated in it; what makes UTC of it is stated when it is known, once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import msgspec
 import numpy as np
 
 from gateway.clean import Clean
 from gateway.config import PipelineConfig, digest, parse_pipeline, pipeline_text
+from gateway.domains import Domains
 from gateway.records import (
     Alerts,
     ClockRecord,
@@ -44,7 +48,10 @@ from gateway.window import Passed, Windowing
 from learning import baseline
 from protocol.errors import ModelRefused
 from protocol.manifest import read_sealed
-from protocol.messages import SeriesDefinition, WindowDefinition, WindowRows
+from protocol.messages import Alert, SeriesDefinition, WindowDefinition, WindowRows
+
+NO_OUTPUTS = Outputs([])
+"""Of a step that had nothing to do; never changed."""
 
 
 @dataclass(slots=True)
@@ -87,12 +94,17 @@ class Derive:
         self.definitions: dict[str, int] = {}  # the number of every window definition announced, by digest
         self.models: dict[str, ModelRecord] = {}  # what came over the bus and scores, by name
         self.totals = Totals()
-        self.domain = ""
+        self.clock = Domains()
         self._clean = Clean(config)
         self._window = Windowing(config)
         self._scoring = Scoring(config)
         self._windows_announced = False
         self._numbers = np.empty(0, np.int32)  # of each configured window, once announced
+
+    @property
+    def domain(self) -> str:
+        """The clock domain that our stamps are in; "" is UTC."""
+        return self.clock.domain
 
     @property
     def pending(self) -> int:
@@ -119,11 +131,35 @@ class Derive:
             case ConfigurationRecord():
                 return self._configure(record)
             case ClockRecord():
-                self.domain = "" if record.synchronised else record.boot
-                self._clean.synchronised = record.synchronised
-                return Outputs([])
+                return self._take_clock(record)
             case ModelRecord():
                 return self._swap(record)
+
+    def _take_clock(self, record: ClockRecord) -> Outputs:
+        leap = self._window.leap(record.leap, record.stamp)
+        self._clean.leap(leap)
+        self._scoring.leap(leap, self._window.adrift(np.arange(len(self.names), dtype=np.int32)))
+        self.clock.leap(record.stamp, leap)
+        if not self.clock.ends(record):
+            return Outputs([])
+        outputs = self._land(record.stamp)
+        if known := self.clock.feed(record):
+            outputs.items.append(Definitions([], [], known))
+        self._believe()
+        return outputs
+
+    def _land(self, now: int) -> Outputs:
+        """State what is open in the clock domain that ends."""
+        if not self.domain:
+            return Outputs([])
+        rows, passed = self._window.land()
+        outputs = self._state([], rows, self._scoring.feed(rows, self._window.passed, now), passed)
+        self._window.landed()
+        return outputs
+
+    def _believe(self) -> None:
+        self._clean.offset = self.clock.offset
+        self._window.believe(self.clock.offset)
 
     def _swap(self, record: ModelRecord) -> Outputs:
         manifest = read_sealed(record.manifest)
@@ -135,6 +171,8 @@ class Derive:
     def _use(self, record: ModelRecord) -> str:
         """Let a model score; give the reason if it cannot."""
         manifest = read_sealed(record.manifest)
+        if manifest.schema != baseline.SCHEMA:  # a classifier is asked, it does not score
+            return ""
         try:
             model = baseline.decode(record.content)
         except ModelRefused as error:
@@ -152,7 +190,8 @@ class Derive:
     def announced(self) -> Definitions:
         """Give all that was announced so far and still counts: every series, and the windows configured now."""
         series = [SeriesDefinition(number, name) for number, name in enumerate(self.names)]
-        return Definitions(series, self._window_definitions() if self._windows_announced else [])
+        windows = self._window_definitions() if self._windows_announced else []
+        return Definitions(series, windows, self.clock.definitions())
 
     def _readings(self, record: ReadingsRecord) -> Outputs:
         first = len(self.names)
@@ -161,11 +200,26 @@ class Derive:
         items = self._definitions(first, record.names)
         self.totals.tally.add(record.tally)
         self.totals.recorded += record.readings.rows
-        kept, removed = self._clean.feed(record.readings, record.stamp)
+        before = self._drift(record) if self.domain else NO_OUTPUTS
+        items.extend(before.items)
+        kept, removed = self._clean.feed(record.readings, record.stamp, record.ours)
         rows, passed = self._window.feed(kept, record.stamp)
         count(removed, passed.removed)
         outcome = self._scoring.feed(rows, self._window.passed, record.stamp)
-        return self._state(items, rows, outcome, passed._replace(removed=removed))
+        outputs = self._state(items, rows, outcome, passed._replace(removed=removed))
+        if before.items:
+            verdicts = [*before.verdicts, *outputs.verdicts]
+            return replace(outputs, windowed=before.windowed + outputs.windowed, verdicts=verdicts)
+        return outputs
+
+    def _drift(self, record: ReadingsRecord) -> Outputs:
+        """Note which devices are in the clock domain from here on; state what they had open before it."""
+        ours = record.readings.series if record.ours is None else record.ours
+        rows, passed = self._window.leave(ours)
+        outcome = self._scoring.feed(rows, self._window.passed, record.stamp) if rows.rows else NOTHING
+        outputs = self._state([], rows, outcome, passed) if rows.rows else NO_OUTPUTS
+        self._window.drift(ours)
+        return outputs
 
     def _definitions(self, first: int, names: Sequence[str]) -> list[Output]:
         windows = [] if self._windows_announced else self._window_definitions()
@@ -189,7 +243,7 @@ class Derive:
 
     def _state(self, items: list[Output], rows: WindowRows, outcome: Outcome, passed: Passed) -> Outputs:
         if rows.rows:
-            items.append(Closed(rows._replace(definition=self._numbers[rows.definition]), self.domain))
+            items.extend(self._closed(rows._replace(definition=self._numbers[rows.definition])))
             self.totals.windows += rows.rows
         self._state_outcome(items, outcome)
         count(self.totals.removed, passed.removed)
@@ -197,11 +251,29 @@ class Derive:
         self.totals.windowed += passed.windowed
         return Outputs(items, passed.removed, passed.late, passed.windowed, outcome.verdicts)
 
+    def _closed(self, rows: WindowRows) -> list[Output]:
+        if not self.domain:
+            return [Closed(rows)]
+        adrift = self._window.adrift(rows.series)
+        parts = (("", ~adrift), (self.domain, adrift))
+        return [
+            Closed(WindowRows._make(column[which] for column in rows), domain) for domain, which in parts if which.any()
+        ]
+
+    def _raised(self, alerts: list[Alert]) -> list[Output]:
+        if not self.domain:
+            return [Alerts(alerts)]
+        parted: dict[str, list[Alert]] = {}
+        for alert in alerts:
+            adrift = self._window.adrift(np.array(alert.series, np.int32)).any()
+            parted.setdefault(self.domain if adrift else "", []).append(alert)
+        return [Alerts(alerts, domain) for domain, alerts in sorted(parted.items())]
+
     def _state_outcome(self, items: list[Output], outcome: Outcome) -> None:
         if outcome is NOTHING:
             return
         if outcome.alerts:
-            items.append(Alerts(outcome.alerts, self.domain))
+            items.extend(self._raised(outcome.alerts))
         items.extend(outcome.learnt)
         totals = self.totals
         totals.scored += sum(len(verdicts.series) for verdicts in outcome.verdicts)
@@ -231,6 +303,7 @@ class Derive:
             "config": pipeline_text(self.config),
             "names": list(self.names),
             "domain": self.domain,
+            "clock": self.clock.snapshot(),
             "announced": self._windows_announced,
             "definitions": dict(self.definitions),
             "models": [[model.stamp, model.manifest, model.content] for model in self.models.values()],
@@ -245,8 +318,8 @@ class Derive:
         """Continue from a snapshot, under the configuration it was made with."""
         derive = cls(parse_pipeline(state["config"]))
         derive.define(state["names"])
-        derive.domain = state["domain"]
-        derive._clean.synchronised = not state["domain"]
+        derive.clock = Domains.restore(state["domain"], state.get("clock", {}))
+        derive._believe()
         derive._windows_announced = state["announced"]
         derive.definitions = dict(state.get("definitions", {}))
         for stamp, manifest, content in state.get("models", []):

@@ -20,8 +20,8 @@ MAX_MESSAGES = 8_192
 """Messages in one record: more would make one `derive` call longer than an alert may wait."""
 
 
-MANY = 256
-"""Messages in an interval of 10 ms: 25,600 a second."""
+MANY = 64
+"""Messages in an interval of 10 ms: 6,400 a second."""
 
 FEW = 32
 """Likewise: 3,200 a second. A quarter more records are no burden there, and an alert comes 3 ms sooner."""

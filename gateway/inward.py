@@ -17,7 +17,7 @@ from random import Random
 
 from gateway import alerts, recovery
 from gateway.alarm import Alarm
-from gateway.clock import Clock, boot_id
+from gateway.clock import Clock, boot_id, told
 from gateway.commit import Gate
 from gateway.config import GatewayConfig, pipeline_text
 from gateway.decode import Decode
@@ -26,10 +26,10 @@ from gateway.intake import Intake
 from gateway.records import (
     NEVER,
     Arrivals,
-    ClockRecord,
     ConfigurationRecord,
     ModelRecord,
     Outputs,
+    Readings,
     ReadingsRecord,
     Record,
     SeriesTable,
@@ -54,6 +54,7 @@ class Applied:
     outputs: Outputs
     connection: int = 0
     packet_ids: list[int] = field(default_factory=list)
+    readings: Readings | None = None  # for classifiers; None where there are none
 
 
 class Inward:
@@ -64,14 +65,13 @@ class Inward:
         self.journal, self.at = opened.journal, opened.at
         series = SeriesTable(self.at.derive.names, limit=config.max_series)
         self.decode = Decode(config.source, series, self.at.recent, config.devices.receive_maximum)
-        self.gate = Gate(int(config.journal.commit_interval))
+        self.gate = Gate(int(config.journal.commit_interval), config.devices.receive_maximum)
         self.intake: Intake | None = None
         self.uncommitted: list[Applied] = []
         self._alarm = alarm
         self._gathering = Gathering(int(config.journal.record_interval))
         self._failed = asyncio.Event()
         self._error: Exception | None = None  # what a timer's callback raised
-        self._believed = False  # what the last clock record says of the wall clock
         self._record_timer: asyncio.TimerHandle | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
 
@@ -83,28 +83,70 @@ class Inward:
     def connect(self, client_id: str, password: bytes | None, rng: Random) -> None:
         """Make the connection to the devices' broker; it opens when its task runs."""
         config = self.config
-        filters = [(source.filter, source.qos) for source in config.source]
-        self.intake = Intake(config.devices, client_id, filters, password, self.arrived, self._changed, rng)
+        self.intake = Intake(
+            config.devices, client_id, subscriptions(config), password, self.arrived, self._changed, rng
+        )
 
     def _changed(self, connected: bool, why: str) -> None:
-        log.info("intake: %s", why)
+        log.log(logging.INFO if connected else logging.WARNING, "intake: %s", why)
         if connected:
             self.gate.forget()
 
     def begin(self) -> None:
         """State which boot this is and, if it changed, the configuration; then wait for readings."""
         now = self.clock.now()
-        self._state_clock(now)
-        text = pipeline_text(self.config.pipeline)
-        if self.journal.next == 2 or pipeline_text(self.at.derive.config) != text:
-            self._apply(ConfigurationRecord(now, text))
+        said = self.clock.record(now, boot_id(), after=self.at.stamp or now)
+        self._apply(said)
+        if self.at.derive.domain:
+            log.warning("clock: %s", told(said))
+        self._state_configuration(now, anew=self.journal.next == 2)
         self.gate.feed(0, now)
         self._alarm.ring()
         self._set_tick_timer()
 
-    def _state_clock(self, now: int) -> None:
-        self._believed = self.clock.synchronised
-        self._apply(ClockRecord(now, boot_id(), self.clock.monotonic(), self._believed))
+    def configure(self, config: GatewayConfig) -> None:
+        """Take another configuration between two records: what has arrived is read, and judged, as it was before.
+
+        The connection keeps its broker until its owner says otherwise.
+        """
+        self.close_record()
+        old, self.config = self.config, config
+        memory = config.devices.receive_maximum
+        if (old.source, old.max_series, old.devices.receive_maximum) != (config.source, config.max_series, memory):
+            self.decode.configure(config.source, config.max_series, self.at.recent, memory)
+        self.gate.interval = int(config.journal.commit_interval)
+        self.gate.most = config.devices.receive_maximum
+        self._gathering = Gathering(int(config.journal.record_interval), self.clock.now())
+        self._state_configuration(self._moment())
+        if self.intake is not None:
+            self.intake.subscribe(subscriptions(config))
+        self.gate.feed(0, self.clock.now())
+        self._alarm.ring()
+        self._set_tick_timer()
+
+    def _state_configuration(self, now: int, *, anew: bool = False) -> None:
+        text = pipeline_text(self.config.pipeline)
+        if anew or pipeline_text(self.at.derive.config) != text:
+            self._apply(ConfigurationRecord(now, text))
+
+    def _moment(self) -> int:
+        """Give `now` for a record; what has become of the clock since the last one is a record before it."""
+        now = self.clock.now()
+        if self.clock.changed:
+            record = self.clock.record(now, boot_id())
+            log.warning("clock: %s", told(record))
+            self._apply(record)
+            self.gate.feed(0, now)
+        return now
+
+    def watch_clock(self) -> None:
+        """State what has become of the clock, though nothing else is to be recorded."""
+        self.clock.now()
+        if self.clock.changed:
+            self.close_record()
+            self._moment()
+            self._alarm.ring()
+            self._set_tick_timer()
 
     def arrived(self, arrivals: Arrivals) -> None:
         """Take what one socket read held, and gather it into a record."""
@@ -136,13 +178,11 @@ class Inward:
         gathered = self._gathering
         if not gathered:
             return
-        now = self.clock.now()
+        now = self._moment()
         self._gathering = Gathering(int(self.config.journal.record_interval), now)
-        if self._believed != self.clock.synchronised:
-            self._state_clock(now)
         arrivals = gathered.joined()
-        decoded = self.decode.feed(arrivals, now)
-        record = ReadingsRecord(now, decoded.readings, decoded.names, decoded.tally, decoded.recent)
+        decoded = self.decode.feed(arrivals, now, adrift=self.at.derive.domain != "")
+        record = ReadingsRecord(now, decoded.readings, decoded.names, decoded.tally, decoded.recent, decoded.ours)
         self._apply(record, arrivals.connection, arrivals.packet_ids)
         self._hold_intake()
         self._alarm.ring()
@@ -152,10 +192,8 @@ class Inward:
         """Let time pass for the stages that wait for it; journalled before it is applied."""
         self._tick_timer = None
         self.close_record()
-        now = self.clock.now()
+        now = self._moment()
         if self.at.derive.due() <= now:
-            if self._believed != self.clock.synchronised:
-                self._state_clock(now)
             self._apply(TickRecord(now))
             self.gate.feed(0, now)
             self._alarm.ring()
@@ -164,7 +202,7 @@ class Inward:
     def swap(self, sealed: bytes, content: bytes) -> None:
         """Let another model score from here on: a record like any other, so it changes between two windows."""
         self.close_record()
-        now = self.clock.now()
+        now = self._moment()
         self._apply(ModelRecord(now, sealed, content))
         self.gate.feed(0, now)
         self._alarm.ring()
@@ -173,7 +211,8 @@ class Inward:
     def _apply(self, record: Record, connection: int = 0, packet_ids: list[int] | None = None) -> None:
         seq = self.journal.append(record)
         outputs = recovery.apply(self.at, seq, record, self.config.devices.receive_maximum)
-        self.uncommitted.append(Applied(seq, outputs, connection, packet_ids or []))
+        readings = record.readings if self.at.derive.models and isinstance(record, ReadingsRecord) else None
+        self.uncommitted.append(Applied(seq, outputs, connection, packet_ids or [], readings))
         if self.intake is not None and outputs.items:  # at once: an alert's identity makes a repeat harmless
             for alert in alerts.said(outputs, self.at.derive.names):
                 self.intake.publish(topic(self.config.name, "alerts"), alert)
@@ -215,3 +254,8 @@ class Inward:
         """Let no tick come any more."""
         if self._tick_timer is not None:
             self._tick_timer.cancel()
+
+
+def subscriptions(config: GatewayConfig) -> list[tuple[str, int]]:
+    """Give what a configuration subscribes to, and at which level."""
+    return [(source.filter, source.qos) for source in config.source]

@@ -13,9 +13,10 @@ Bytes: records are frames of lane JOURNAL_LANE in segments (`gateway.segment`); 
 its records stand on. The body of READINGS is the State
 
     stamp | columns (series, time, value: `protocol.columns`) | names | tally [messages, decoded, redelivered, dead,
-    refused] | packet_steps (from one packet id to the next, modulo 2^16) | hashes
+    refused] | packet_steps (from one packet id to the next, modulo 2^16) | hashes | ours (series, if it is known)
 
-and of the others {stamp}, {stamp, text}, {stamp, boot, monotonic, synchronised}, {stamp, manifest, content}. A file
+and of the others {stamp}, {stamp, text}, {stamp, boot, monotonic, synchronised, leap, shift, offset},
+{stamp, manifest, content}. A file
 `checkpoint-{position}.fg`, 20 digits, holds one long frame of kind CHECKPOINT: the State {position, state}.
 
 | may fill | bound | answer when full |
@@ -31,8 +32,9 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,9 @@ MAX_CHECKPOINT = 256 << 20
 AGE_PARTS = 8
 """Files per `max_age`: a quiet gateway's readings are kept at most an eighth longer than it says."""
 
+UNSAID = {"leap": None, "shift": None, "offset": 0}
+"""What a clock record leaves out."""
+
 CHECKPOINT = re.compile(r"checkpoint-(\d{20})\.fg")
 
 
@@ -78,8 +83,8 @@ def encode_record(record: Record) -> tuple[Kind, bytes]:
             return Kind.TICK, columns.encode_state({"stamp": stamp})
         case ConfigurationRecord(stamp, text):
             return Kind.CONFIGURATION, columns.encode_state({"stamp": stamp, "text": text})
-        case ClockRecord(stamp, boot, monotonic, synchronised):
-            state: State = {"stamp": stamp, "boot": boot, "monotonic": monotonic, "synchronised": synchronised}
+        case ClockRecord():
+            state = {name: value for name, value in asdict(record).items() if value != UNSAID.get(name, ...)}
             return Kind.CLOCK, columns.encode_state(state)
         case ModelRecord(stamp, manifest, content):
             return Kind.MODEL, columns.encode_state({"stamp": stamp, "manifest": manifest, "content": content})
@@ -87,6 +92,7 @@ def encode_record(record: Record) -> tuple[Kind, bytes]:
 
 def _encode_readings(record: ReadingsRecord) -> bytes:
     tally, recent = record.tally, record.recent
+    ours = {} if record.ours is None else {"ours": record.ours}
     return columns.encode_state(
         {
             "stamp": record.stamp,
@@ -95,6 +101,7 @@ def _encode_readings(record: ReadingsRecord) -> bytes:
             "tally": [tally.messages, tally.decoded, tally.redelivered, tally.dead, tally.refused],
             "packet_steps": np.diff(recent.packet_ids, prepend=np.uint16(0)),
             "hashes": recent.hashes,
+            **ours,
         }
     )
 
@@ -128,6 +135,7 @@ def _decode_readings(state: State) -> ReadingsRecord:
         state["names"],
         Tally(*state["tally"]),
         Recent(np.cumsum(state["packet_steps"], dtype=np.uint16), state["hashes"]),
+        state.get("ours"),
     )
 
 
@@ -164,6 +172,12 @@ class Journal:
             observe=observe,
         )
         return cls(log, settings)
+
+    def configure(self, settings: config.Journal) -> None:
+        """Keep other bounds, from the next record and the next `retain` on."""
+        self.settings = settings
+        self.log.segment_bytes = int(settings.segment_bytes)
+        self.log.segment_age = int(settings.max_age) // AGE_PARTS
 
     def close(self) -> None:
         """Close the files; what was not committed is gone."""
@@ -248,11 +262,15 @@ class Journal:
         """Say what the newest file's records stand on; {} if the journal is empty or its header is damaged."""
         return self.log.newest_about()
 
-    def retain(self, now: int, checkpoint_seq: int) -> tuple[int, int]:
-        """Drop files beyond the bound on bytes or age that end at or before the older checkpoint; count and bytes."""
+    def retain(self, now: int, checkpoint_seq: int, leaps: Sequence[tuple[int, int]] = ()) -> tuple[int, int]:
+        """Drop files beyond the bound on bytes or age that end at or before the older checkpoint; count and bytes.
+
+        Time that passed for the clock alone makes nothing older: `leaps` are stamps, and what was leapt after each.
+        """
         count = size = 0
         while (sealed := self.log.oldest_sealed()) and sealed.last <= checkpoint_seq:
-            aged = 0 < sealed.newest < now - int(self.settings.max_age)
+            lived = now - sealed.newest - sum(leap for stamp, leap in leaps if stamp >= sealed.newest)
+            aged = sealed.newest > 0 and lived > int(self.settings.max_age)
             if not aged and self.log.bytes <= int(self.settings.max_bytes):
                 break
             dropped = self.log.drop_before(sealed.last + 1)
@@ -262,11 +280,12 @@ class Journal:
         return count, size
 
     def make_room(self, checkpoint_seq: int) -> tuple[int, int]:
-        """Drop the oldest file whatever its age, if the older checkpoint allows: for a disk that is full."""
+        """Drop the oldest file whatever its age, if the older checkpoint allows: for a disk that lacks room."""
         sealed = self.log.oldest_sealed()
         if sealed is None or sealed.last > checkpoint_seq:
             return 0, 0
-        return self.log.drop_before(sealed.last + 1)
+        dropped = self.log.drop_before(sealed.last + 1)[0]  # not the bytes: a commit may be adding some meanwhile
+        return dropped, sealed.bytes if dropped else 0
 
 
 class Checkpoints:

@@ -12,6 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+import numpy as np
+
 from gateway.records import NEVER, Alerts, Closed, Definitions, Learnt, Outputs, Swapped
 from protocol.columns import encode_windows
 from protocol.frame import dump
@@ -22,6 +25,7 @@ from protocol.messages import (
     Kind,
     Loss,
     LossesBody,
+    PartBody,
     ReportBody,
     StatisticsBody,
     WindowRows,
@@ -60,6 +64,7 @@ class Pack:
 
     def __init__(self, interval: int, covers: dict[str, Cover]) -> None:
         self.interval = interval
+        self.apart = False  # a frame for each definition, so that some can be withheld
         self._covers = dict(covers)
         self._gathered = _Gathered()
 
@@ -71,7 +76,7 @@ class Pack:
             match item:
                 case Definitions() if self._is_new("definitions", cover):
                     ready.extend(self.flush())  # rows of earlier definitions go before the numbers change
-                    body = DefinitionsBody(cover, item.series, item.windows)
+                    body = DefinitionsBody(cover, item.series, item.windows, now, item.clocks)
                     ready.append(Packed("definitions", Kind.DEFINITIONS, dump(body), cover))
                 case Alerts() if self._is_new("alerts", cover):
                     body_alerts = AlertsBody(cover, item.alerts, item.domain)
@@ -90,16 +95,23 @@ class Pack:
                     pass  # spooled before the restart
         return ready
 
-    def losses(self, losses: list[Loss], counts: dict[str, int]) -> Packed:
+    def losses(self, losses: list[Loss], counts: dict[str, int], now: int) -> Packed:
         """Declare what was dropped; not a journal output, so the lane's cover stays where it is."""
         cover = self._covers.get("results", Cover())
-        return Packed("results", Kind.LOSSES, dump(LossesBody(cover, losses, counts)), cover)
+        return Packed("results", Kind.LOSSES, dump(LossesBody(cover, losses, counts, now)), cover)
 
-    def refused(self, model: str, version: int, reason: str, digest: str, now: int) -> Packed:
-        """Report a model that was not taken; not a journal output, so the lane's cover stays where it is."""
+    def refused(
+        self, model: str, version: int, reason: str, digest: str, now: int, *, outcome: str = "refused"
+    ) -> Packed:
+        """Report a model that was not taken, or did not do; not a journal output, so the lane's cover stays."""
         cover = self._covers.get("results", Cover())
-        body = ReportBody(cover, model, version, "refused", reason, digest, now)
+        body = ReportBody(cover, model, version, outcome, reason, digest, now)
         return Packed("results", Kind.REPORT, dump(body), cover)
+
+    def part(self, body: PartBody) -> Packed:
+        """Answer a task; not a journal output, so the lane's cover stays where it is."""
+        covered = msgspec.structs.replace(body, cover=self._covers.get("results", Cover()))
+        return Packed("results", Kind.PART, dump(covered), covered.cover)
 
     def tick(self, now: int) -> list[Packed]:
         """Return the gathered windows when their interval has passed."""
@@ -115,8 +127,7 @@ class Pack:
         if not gathered.rows:
             return []
         joined = join_windows(gathered.parts)
-        cuts = range(0, gathered.rows, MAX_ROWS)
-        frames = [WindowRows._make(column[at : at + MAX_ROWS] for column in joined) for at in cuts]
+        frames = [rows for part in _by_definition(joined) for rows in _cut(part)] if self.apart else _cut(joined)
         return [self._windows(rows, gathered, last=rows is frames[-1]) for rows in frames]
 
     def _windows(self, rows: WindowRows, gathered: _Gathered, *, last: bool) -> Packed:
@@ -142,3 +153,13 @@ class Pack:
         gathered.cover, gathered.domain, gathered.stamp = cover, item.domain, now
         gathered.since = min(gathered.since, now)
         return [*ready, *self.flush()] if gathered.rows >= MAX_ROWS else ready
+
+
+def _by_definition(rows: WindowRows) -> list[WindowRows]:
+    which = [rows.definition == number for number in np.unique(rows.definition)]
+    return [WindowRows._make(column[some] for column in rows) for some in which]
+
+
+def _cut(rows: WindowRows) -> list[WindowRows]:
+    cuts = range(0, rows.rows, MAX_ROWS)
+    return [WindowRows._make(column[at : at + MAX_ROWS] for column in rows) for at in cuts]

@@ -20,38 +20,53 @@ written. A kill at any point leaves what the journal holds, and the next start r
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from gateway import recovery
 from gateway.alarm import Alarm
-from gateway.clock import Clock
+from gateway.clock import Clock, adrift, vouched
 from gateway.config import GatewayConfig
+from gateway.disk import LOOK_S, Disk
 from gateway.intake import Hearsay
 from gateway.inward import Applied, Inward
 from gateway.outward import Outward
+from gateway.reload import Reloads, Secrets
+from gateway.renew import File, Renewal, client_id, make_bus
 from gateway.segment import Files, OsFiles
-from gateway.service import Bulletin, Course, give_back, secret
+from gateway.service import Bulletin, Course, give_back, secrets
+from gateway.sides import Sides
 from gateway.status import Status, Vitals
 from protocol.errors import JournalUnusable
 from protocol.messages import LANES
 from protocol.notify import Notify, Sight, Work
+from protocol.topics import topic
 
 if TYPE_CHECKING:
     from gateway.bus import Models
+    from gateway.classes import Classes
+    from gateway.classify import Word
+    from gateway.compute import Compute
     from protocol.mqtt import MqttBus
 
 log = logging.getLogger("fieldgate.pipeline")
 
 RETRY_S = 1.0
 """Pause after a commit that failed: a full disk is asked once a second, not in a tight loop."""
+
+
+class Connection(Protocol):
+    """What connects and stays connected."""
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
 
 
 class Pipeline:
@@ -64,42 +79,76 @@ class Pipeline:
         self.clock = clock
         self._alarm = Alarm(clock)
         self.inward = Inward(config, opened, clock, self._alarm)
-        self.out = Outward(config, opened, clock, self._make_room)
+        self.disk = Disk(config, opened)
+        self.out = Outward(config, opened, clock, self.disk.refused)
         self.hearsay: Hearsay | None = None
         self.bus: MqttBus | None = None
         self.models: Models | None = None
+        self.compute: Compute | None = None
+        self.classes: Classes | None = None
+        self.secrets, self.rng = Secrets(), Random()  # noqa: S311 - until `connect`, where nothing is drawn
+        self.reloads = Reloads(clock.now())
         self.stalled = False  # the last commit failed
         self.refusals = 0  # commits that the disk refused: it is asked again, so the gateway goes on
         self._committing = asyncio.Lock()
         self._journal_disk = ThreadPoolExecutor(1, "journal")
 
-    def connect(self, password: str | None, token: str | None, rng: Random) -> None:
+    def connect(self, held: Secrets, rng: Random) -> None:
         """Make the connections; they open when their tasks run."""
-        config = self.config
-        client_id = config.devices.client_id or f"fieldgate-{config.name}"
-        word = password.encode() if password is not None else None
-        self.inward.connect(client_id, word, rng)
+        config, name = self.config, client_id(self.config)
+        self.secrets, self.rng = held, rng
+        word = held.devices.encode() if held.devices is not None else None
+        self.inward.connect(name, word, rng)
         self.hearsay = Hearsay(
             config.devices,
-            f"{client_id}-hearsay",
+            f"{name}-hearsay",
             word,
             self.spool.files,
             Path(config.data) / "broker.json",
             self.out.broker_dropped,
         )
         self.out.broker_drops = self.hearsay.drops.total
-        if config.uplink.url and token is not None:
-            self.out.connect(token, rng)
+        if config.uplink.url and held.uplink is not None:
+            self.out.connect(held.uplink, rng)
 
-    def join(self, password: str | None, rng: Random) -> None:
-        """Make the connection to the bus, if there is anything to do on one; it opens when its task runs."""
-        if self.config.wants_models:
-            from gateway import bus  # noqa: PLC0415 - 2 MB that a gateway without models does without
+    def join(self, bus: MqttBus | None) -> None:
+        """Have this connection to the bus, or none; it opens when its task runs."""
+        self.bus, self.models, self.compute = bus, None, None
+        if self.classes is None and (bus is not None or self.at.derive.models):
+            self.classes = self._make_classes()
+        if bus is not None:
+            from gateway.bus import compute, models  # noqa: PLC0415 - 2 MB that a gateway without models does without
 
-            self.bus = bus.connect(self.config, password, rng)
-            self.models = bus.models(
-                self.config, self.bus, self.at, self.clock, apply=self.inward.swap, report=self.out.report
-            )
+            assert self.classes is not None
+            apply, report, uses = self.inward.swap, self.out.report, self.classes.uses
+            self.models = models(self.config, bus, self.at, self.clock, apply=apply, report=report, uses=uses)
+            self.compute = compute(self.config, bus, self.clock, self.spool.files, self.out.answer)
+            self.classes.on_change, self.compute.on_kept = self.models.restate, self.classes.trained
+
+    def _make_classes(self) -> Classes:
+        from gateway.classes import Classes  # noqa: PLC0415 - the same
+
+        data, margin = Path(self.config.data), self.config.classify.margin
+        return Classes(self.at, self.spool.files, data, margin, publish=self._say_class, report=self._report)
+
+    def _say_class(self, payload: bytes) -> None:
+        if self.inward.intake is not None:
+            self.inward.intake.publish(topic(self.config.name, "classes"), payload)
+
+    def _report(self, word: Word) -> None:
+        self.out.report(word.model, word.version, word.reason, word.digest, word.outcome)
+
+    def connections(self) -> dict[str, Connection | None]:
+        """Give all connections by name; each runs until cancelled."""
+        return {
+            "intake": self.inward.intake,
+            "hearsay": self.hearsay,
+            "uplink": self.out.uplink,
+            "models": self.models,
+            "compute": self.compute,
+            "classes": self.classes,
+            "bus": self.bus,
+        }
 
     def vitals(self) -> Vitals:
         """Read all counters at one moment."""
@@ -118,11 +167,17 @@ class Pipeline:
             progress=self.at.derive.progress(),
             models=recovery.versions(self.at),
             models_refused=self.models.swap.refused if self.models is not None else {},
+            classes=self.classes.standing() if self.classes is not None else None,
             lacking=[
                 *(["intake: not connected to the broker"] if intake is None or not intake.connected else []),
                 *(["journal: the last commit failed"] if self.stalled else []),
             ],
             broker_drops=self.out.broker_drops,
+            reloads=self.reloads,
+            disk=self.disk.free(),
+            budget=uplink.meter.day if uplink else None,
+            journal_dropped=self.disk.dropped,
+            frames_dropped=self.out.dropped,
         )
 
     def course(self) -> Course:
@@ -157,7 +212,7 @@ class Pipeline:
         async with self._committing:
             self.inward.close_record()  # the gate counts what was gathered too, and would not ask for it again
             batch = list(self.inward.uncommitted)
-            self.inward.gate.begin()
+            self.inward.gate.begin(self.clock.now())
             try:
                 await asyncio.get_running_loop().run_in_executor(self._journal_disk, self.journal.commit)
             except JournalUnusable as error:
@@ -168,6 +223,7 @@ class Pipeline:
             self.inward.gate.end(self.clock.now(), durable=True)
             self.stalled = False
             del self.inward.uncommitted[: len(batch)]
+            await self.out.room()
             self._committed(batch)
             return True
 
@@ -177,6 +233,8 @@ class Pipeline:
             self.out.committed(applied.seq, applied.outputs, now)
         self._acknowledge(batch)
         self.out.ring()
+        if self.classes is not None and self.classes.wanted:
+            self.classes.feed(applied.readings for applied in batch if applied.readings is not None)
 
     def _acknowledge(self, batch: list[Applied]) -> None:
         intake = self.inward.intake
@@ -196,25 +254,27 @@ class Pipeline:
             log.error("journal: %s; nothing is acknowledged until it commits again", error)
         self.stalled = True
         self.refusals += 1
-        self._make_room(error)
+        self.disk.refused(error)
 
-    def _make_room(self, error: JournalUnusable) -> None:
-        """When the disk is full, win room from history behind the checkpoints, else from telemetry."""
-        full = isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full and not self.journal.make_room(self.checkpoints.older_position)[0]:
-            self.spool.make_room()
+    async def watch_disk_for_ever(self) -> None:
+        """Keep the floor of free disk, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if self.disk.look():
+                self.out.declare()
 
     # Checkpoints.
 
     async def checkpoint_for_ever(self) -> None:
-        """Write a checkpoint when the interval has passed or enough readings have come, until stopped."""
-        settings = self.config.journal
+        """Write a checkpoint when the interval has passed or a replay would be long, until stopped."""
         position, waited = self.at.position, 0.0
-        step = min(settings.checkpoint_interval / 1e9, 5.0)
         while not self._alarm.stopping:
+            settings = self.config.journal
+            step = min(settings.checkpoint_interval / 1e9, 5.0)
             await asyncio.sleep(step)
             waited += step
-            enough = self.at.readings >= settings.checkpoint_readings or waited >= settings.checkpoint_interval / 1e9
+            self.inward.watch_clock()
+            enough = self.at.behind >= settings.checkpoint_readings or waited >= settings.checkpoint_interval / 1e9
             if enough and self.at.position > position and await self.checkpoint():
                 position, waited = self.at.position, 0.0
 
@@ -238,10 +298,11 @@ class Pipeline:
             await asyncio.get_running_loop().run_in_executor(self._journal_disk, give_back)
         except JournalUnusable as error:
             log.error("checkpoint: %s", error)  # noqa: TRY400 - the operator needs the cause, not our stack
-            self._make_room(error)
+            self.disk.refused(error)
             return False
         self.at.readings -= readings
-        self.journal.retain(self.clock.now(), self.checkpoints.older_position)
+        self.at.since = position
+        self.journal.retain(self.clock.now(), self.checkpoints.older_position, self.at.derive.clock.leaps)
         return True
 
     # Ending.
@@ -272,11 +333,14 @@ async def run(
     files: Files | None = None,
     on_ready: Callable[[Pipeline], None] | None = None,
     stop: asyncio.Event | None = None,
+    file: File | None = None,
 ) -> None:
-    """Run one gateway until SIGTERM, SIGINT or `stop`; ConfigurationRefused if a secret is missing."""
-    password = secret("devices", "password", file=config.devices.password_file, env=config.devices.password_env)
-    bus_password = _bus_password(config, password)
-    token = secret("uplink", "token", file=config.uplink.token_file, env=config.uplink.token_env)
+    """Run one gateway until SIGTERM, SIGINT or `stop`; ConfigurationRefused if a secret is missing.
+
+    SIGHUP reads `file` again, if that is given, and applies what changed.
+    """
+    hangup = _hangup_signal() if file is not None else asyncio.Event()
+    held = secrets(config)
     stop = stop or _stop_signal()
     rng = SystemRandom()
     notify = Notify(os.environ, os.getpid())
@@ -284,47 +348,46 @@ async def run(
         recovery.recover, config, files or OsFiles(), Clock().now(), lambda: rng.getrandbits(63)
     )
     opened = await notify.starting(recover, "recovering: replaying the end of the journal")
-    pipeline = Pipeline(config, opened, Clock(opened.at.stamp))
-    pipeline.connect(password, token, rng)
-    pipeline.join(bus_password, rng)
+    at = opened.at
+    pipeline = Pipeline(config, opened, Clock(at.stamp, vouched=vouched, since=adrift(at.derive.clock.last)))
+    pipeline.connect(held, rng)
+    pipeline.join(make_bus(config, held, rng))
     status = Status(pipeline.vitals)
     pipeline.journal.observe = status.fsync.observe
-    runner = await status.serve(config.http.listen) if config.http.listen else None
+    renewal = partial(Renewal, pipeline, status, file, notify, hangup) if file is not None else None
     try:
-        await _run_tasks(pipeline, stop, on_ready, notify)
+        await status.listen(config.http.listen)
+        await _run_tasks(pipeline, stop, on_ready, notify, renewal)
     finally:
-        if runner is not None:
-            await runner.cleanup()
-
-
-def _bus_password(config: GatewayConfig, devices: str | None) -> str | None:
-    """Give the password for the bus: the devices' where their broker serves both."""
-    if config.bus is None:
-        return devices
-    return secret("bus", "password", file=config.bus.password_file, env=config.bus.password_env)
+        await status.close()
 
 
 async def _run_tasks(
-    pipeline: Pipeline, stop: asyncio.Event, on_ready: Callable[[Pipeline], None] | None, notify: Notify
+    pipeline: Pipeline,
+    stop: asyncio.Event,
+    on_ready: Callable[[Pipeline], None] | None,
+    notify: Notify,
+    renewal: Callable[[Sides], Renewal] | None,
 ) -> None:
     pipeline.inward.begin()
     async with asyncio.TaskGroup() as tasks:
         for loop in (pipeline.commit_for_ever, pipeline.out.spool_for_ever):
             tasks.create_task(loop(), name=loop.__name__)
-        connections = [tasks.create_task(pipeline.checkpoint_for_ever(), name="checkpoint")]
-        connections.append(tasks.create_task(pipeline.inward.fail(), name="fail"))
-        connections += [
-            tasks.create_task(side.run(), name=type(side).__name__.lower())
-            for side in (pipeline.inward.intake, pipeline.hearsay, pipeline.out.uplink, pipeline.models, pipeline.bus)
-            if side is not None
-        ]
+        sides = Sides(tasks)
+        sides.begin("checkpoint", pipeline.checkpoint_for_ever)
+        sides.begin("disk", pipeline.watch_disk_for_ever)
+        sides.begin("fail", pipeline.inward.fail)
+        for name, side in pipeline.connections().items():
+            if side is not None:
+                sides.begin(name, side.run)
         if on_ready is not None:
             on_ready(pipeline)
-        connections.append(tasks.create_task(notify.attend(_look(pipeline)), name="notify"))
+        sides.begin("notify", partial(notify.attend, _look(pipeline)))
+        if renewal is not None:  # after READY, which a reload ends with
+            sides.begin("reload", renewal(sides).run)
         await stop.wait()
         notify.stopping()
-        for task in connections:
-            task.cancel()
+        sides.cancel()
         pipeline.stop()
     await pipeline.finish()
 
@@ -332,7 +395,19 @@ async def _run_tasks(
 def _look(pipeline: Pipeline) -> Callable[[], Sight]:
     """Give what a look at the gateway is, for whoever runs it as a service."""
     bulletin = Bulletin(pipeline.course(), pipeline.clock.monotonic())
-    return lambda: Sight(bulletin.feed(pipeline.course(), pipeline.clock.monotonic()), pipeline.works())
+
+    def look() -> Sight:
+        line, refusal = bulletin.feed(pipeline.course(), pipeline.clock.monotonic()), pipeline.reloads.refusal
+        return Sight(f"{line}; reload refused: {refusal}" if refusal else line, pipeline.works())
+
+    return look
+
+
+def _hangup_signal() -> asyncio.Event:
+    hangup = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # whoever starts us may have kept one for us
+    return hangup
 
 
 def _stop_signal() -> asyncio.Event:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.messages import Alert, Moments, SeriesDefinition, WindowDefinition, WindowRows
+from protocol.messages import Alert, ClockDefinition, Moments, SeriesDefinition, WindowDefinition, WindowRows
 
 State = dict[str, Any]
 """A stage's snapshot: text keys; values are arrays, numbers, text, lists of those, or another State. Bit for bit."""
@@ -113,17 +113,22 @@ class Decoded:
     names: list[str]
     tally: Tally
     recent: Recent
+    ours: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ReadingsRecord:
-    """What arrived within about 10 ms. New series take the next integers, in the order of `names`."""
+    """What arrived within about 10 ms. New series take the next integers, in the order of `names`.
+
+    While our clock is not UTC, `ours` are the series that got their time from it; None: it is not known which.
+    """
 
     stamp: int
     readings: Readings
     names: list[str] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     recent: Recent = field(default_factory=no_recent)
+    ours: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +148,18 @@ class ConfigurationRecord:
 
 @dataclass(frozen=True, slots=True)
 class ClockRecord:
-    """A statement about the clock: which boot this is, the monotonic time, and whether wall time can be believed."""
+    """A statement about the clock: which boot this is, the monotonic time, and whether wall time can be believed.
+
+    Where stamps are not UTC, they run on by monotonic time from one statement to the next.
+    """
 
     stamp: int
     boot: str
     monotonic: int  # ns
     synchronised: bool
+    leap: int | None = None  # ns that stamps went ahead here without our having lived through it; None: not known
+    shift: int | None = None  # ns that make UTC of stamps since the statement before; None: not known
+    offset: int = 0  # ns that make UTC of stamps from here on, if it is synchronised
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +176,11 @@ Record = ReadingsRecord | TickRecord | ConfigurationRecord | ClockRecord | Model
 
 @dataclass(frozen=True, slots=True)
 class Definitions:
-    """Output: series and window definitions that later outputs refer to."""
+    """Output: series and window definitions that later outputs refer to, and what the times of earlier ones are."""
 
     series: list[SeriesDefinition]
     windows: list[WindowDefinition]
+    clocks: list[ClockDefinition] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

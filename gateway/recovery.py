@@ -47,6 +47,9 @@ from protocol.messages import LANES, DefinitionsBody, Kind
 SAID = 4096
 """Series in one frame that says definitions again."""
 
+RECORD_COST = 250
+"""In readings: what is in a record of up to so many costs a replay less than that it is a record (0.3 ms)."""
+
 OVERDUE = 10**9
 """In ns: a live gateway ticks within milliseconds of what is due, and journals it."""
 
@@ -59,8 +62,14 @@ class Replayed:
     position: int = 0  # the last record applied
     stamp: int = 0  # its stamp
     recent: Recent = field(default_factory=no_recent)
-    readings: int = 0  # applied since the checkpoint
+    since: int = 0  # position of the newest checkpoint
+    readings: int = 0  # applied since then
     manifests: dict[str, bytes] = field(default_factory=dict)  # by model: sealed, of the highest version known
+
+    @property
+    def behind(self) -> int:
+        """What a replay from the newest checkpoint costs, in readings; where records are small, their number tells."""
+        return max(self.readings, RECORD_COST * (self.position - self.since))
 
 
 def begin(journal: Journal, checkpoints: Checkpoints) -> Replayed:
@@ -68,7 +77,7 @@ def begin(journal: Journal, checkpoints: Checkpoints) -> Replayed:
     if found := checkpoints.load():
         position, state = found
         recent = Recent(state["recent_ids"], state["recent_hashes"])
-        at = Replayed(Derive.restore(state["derive"]), position, state["stamp"], recent)
+        at = Replayed(Derive.restore(state["derive"]), position, state["stamp"], recent, since=position)
         note_manifests(at, [*state.get("manifests", []), *journal.about_newest().get("manifests", [])])
         return at
     about = journal.about_oldest()
@@ -76,7 +85,8 @@ def begin(journal: Journal, checkpoints: Checkpoints) -> Replayed:
     if about.get("names"):
         derive.define(about["names"])
     derive.definitions.update(about.get("definitions") or {})
-    at = Replayed(derive, max(journal.oldest - 1, 0))
+    before = max(journal.oldest - 1, 0)
+    at = Replayed(derive, before, since=before)
     note_manifests(at, [*about.get("manifests", []), *journal.about_newest().get("manifests", [])])
     return at
 
@@ -209,6 +219,7 @@ def recover(config: GatewayConfig, files: Files, now: int, new_epoch: Callable[[
     here.append(at)
     journal.resume_after(at.position)
     pack = Pack(config.uplink.pack_interval, {lane: spool.cover(lane) for lane in LANES})
+    pack.apart = config.uplink.max_per_day is not None
     for seq, record, outputs in replay(journal, at, config.devices.receive_maximum, lambda: names_in(spool)):
         put(spool, pack.feed(seq, outputs, record.stamp), now)
     put(spool, pack.flush(), now)
@@ -253,6 +264,8 @@ def say_again(derive: Derive, spool: Spool) -> list[Packed]:
     cover = spool.cover("definitions")
     bodies = [DefinitionsBody(cover, series[at : at + SAID], []) for at in range(0, len(series), SAID)]
     bodies += [DefinitionsBody(cover, [], missing)] if missing else []
+    if clocks := [one for one in all_.clocks if one.domain not in clocks_in(spool)]:
+        bodies.append(DefinitionsBody(cover, clocks=clocks))
     return [Packed("definitions", Kind.DEFINITIONS, dump(body), cover) for body in bodies]
 
 
@@ -260,6 +273,18 @@ def names_in(spool: Spool) -> dict[int, str]:
     """Give the series that the spool's definitions announce, by number."""
     bodies = (load(held.kind, held.body) for held in spool.each("definitions"))
     return {series.id: series.name for body in bodies for series in body.series}
+
+
+def clocks_in(spool: Spool) -> set[str]:
+    """Give the clock domains that the spool says how to bring to UTC."""
+    bodies = (load(held.kind, held.body) for held in spool.each("definitions"))
+    return {clock.domain for body in bodies for clock in body.clocks}
+
+
+def sizes_in(spool: Spool) -> dict[int, int]:
+    """Give the size (ns) of every window definition that the spool announces, by number."""
+    bodies = (load(held.kind, held.body) for held in spool.each("definitions"))
+    return {window.id: window.size for body in bodies for window in body.windows}
 
 
 def definitions_in(spool: Spool) -> dict[str, int]:

@@ -4,26 +4,63 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import hashlib
 import os
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway.config import Broker, GatewayConfig
+from gateway.reload import Secrets
 from protocol.errors import ConfigurationRefused
 
 
+def secrets(config: GatewayConfig) -> Secrets:
+    """Read all that a configuration points to; ConfigurationRefused if a secret is missing."""
+    devices, uplink = config.devices, config.uplink
+    password = _password("devices", devices)
+    bus = password if config.bus is None else _password("bus", config.bus)
+    token = secret("uplink", "token", file=uplink.token_file, env=uplink.token_env)
+    brokers = [devices] if config.bus is None else [devices, config.bus]
+    paths = [uplink.ca_file, *(path for one in brokers for path in (one.ca_file, one.cert_file, one.key_file))]
+    return Secrets(password, bus, token, {path: _digest(path) for path in paths if path})
+
+
+def _password(section: str, broker: Broker) -> str | None:
+    return secret(section, "password", file=broker.password_file, env=broker.password_env)
+
+
+def _digest(path: str) -> str:
+    """Tell one content of a file from another; "" if it cannot be read: whoever uses it says so."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
 def secret(section: str, name: str, *, file: str, env: str) -> str | None:
-    """Read a secret from its file or variable: None if neither is configured, ConfigurationRefused if it is absent."""
+    """Read a secret from its file or variable: None if neither is configured, ConfigurationRefused if it holds none."""
     if file:
         try:
-            return Path(file).read_text().strip()
+            text = Path(file).read_text("utf-8")
+        except UnicodeDecodeError:
+            raise ConfigurationRefused(f"{section}.{name}_file", file, "a file of text") from None
         except OSError as error:
             raise ConfigurationRefused(f"{section}.{name}_file", file, f"a readable file ({error.strerror})") from None
+        return _line(text, f"{section}.{name}_file", file)
     if env:
         try:
-            return os.environ[env].strip()
+            return _line(os.environ[env], f"{section}.{name}_env", env)
         except KeyError:
             raise ConfigurationRefused(f"{section}.{name}_env", env, "a variable set in the environment") from None
     return None
+
+
+def _line(text: str, key: str, where: str) -> str:
+    """Give a secret's line. A second one, or a control character, could not be sent as a header."""
+    line = text.strip()
+    if not line or not line.isprintable():
+        raise ConfigurationRefused(key, where, f"one line of printable text in it{'' if line else ', and it is empty'}")
+    return line
 
 
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # mallopt(3)
@@ -42,7 +79,7 @@ def settle_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, LARGE)
-        mallopt(M_ARENA_MAX, 2)
+        mallopt(M_ARENA_MAX, 1)
 
 
 def give_back() -> None:

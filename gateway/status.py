@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from aiohttp import web
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gateway.derive import Totals
+from gateway.http import Answer, Server
 from gateway.records import count
+from gateway.reload import Reloads
 from gateway.score import Progress
+from protocol.errors import ConfigurationRefused
+
+if TYPE_CHECKING:
+    from gateway.classes import Standing
 
 FSYNC_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Seconds. A good SSD syncs in about 1 ms, an SD card in 5 to 50; above 100 ms it holds up the commit interval."""
@@ -37,7 +45,13 @@ class Vitals:
     models: dict[str, int]  # the version of each model that scores
     models_refused: dict[str, int]  # manifests and parts, by reason
     lacking: list[str]  # why it is not ready; empty when it is
+    reloads: Reloads
+    classes: Standing | None = None
     broker_drops: int = 0  # messages of this or other clients that the broker says it dropped
+    disk: tuple[int, int] = (0, 0)  # bytes free, and how many should be
+    budget: tuple[int, int] | None = None  # bytes sent up today, and how many may be; None: any number
+    journal_dropped: Mapping[str, int] = field(default_factory=dict)  # bytes of history, by cause
+    frames_dropped: Mapping[tuple[str, str], int] = field(default_factory=dict)  # declared lost, by lane and cause
 
 
 class VitalsCollector(Collector):
@@ -54,6 +68,7 @@ class VitalsCollector(Collector):
         yield from _scores(vitals)
         yield from _models(vitals)
         yield from _storage(vitals)
+        yield from _reloads(vitals.reloads)
 
 
 def _arrivals(vitals: Vitals) -> Iterator[Metric]:
@@ -78,6 +93,9 @@ def _results(vitals: Vitals) -> Iterator[Metric]:
     yield _counter("windows_closed", "windows stated, revisions included", vitals.totals.windows)
     yield _counter("frames_sent", "frames sent up", vitals.frames_sent)
     yield _counter("frames_receipted", "frames the cloud has committed", vitals.frames_receipted)
+    if vitals.budget is not None:
+        yield _gauge("uplink_spent_bytes", "bytes sent up since midnight UTC", vitals.budget[0])
+        yield _gauge("uplink_budget_bytes", "bytes that may be sent up in a day", vitals.budget[1])
     yield _gauge("cloud_connected", "1 while the uplink is open", int(vitals.cloud_connected))
 
 
@@ -97,6 +115,25 @@ def _models(vitals: Vitals) -> Iterator[Metric]:
     yield _gauges("model_version", "version of the model that scores", "model", vitals.models)
     refused = vitals.models_refused
     yield _counters("models_refused", "manifests and parts of models that were refused, by reason", "reason", refused)
+    unusable = vitals.totals.unusable
+    yield _counters("models_unusable", "models taken that cannot score, by reason", "reason", unusable)
+    if vitals.classes is not None:
+        yield from _classes(vitals.classes)
+
+
+def _classes(standing: Standing) -> Iterator[Metric]:
+    text = "windows of raw readings that a classifier has said the class of"
+    yield _pairs(CounterMetricFamily, "windows_classified", text, ("model", "class"), standing.classified)
+    left_out = standing.left_out
+    yield _counters(
+        "classify_left_out", "windows or readings not classified or not said, by reason", "reason", left_out
+    )
+    text = "1 for whose word is said: of the version in force, of a head of its own, of the version before"
+    yield _pairs(GaugeMetricFamily, "classifier_used", text, ("model", "by"), standing.used)
+    text = "share of right answers over windows whose label came afterwards"
+    yield _pairs(GaugeMetricFamily, "classifier_accuracy", text, ("model", "by"), standing.live)
+    text = "times that what a classifier sees had changed"
+    yield _pairs(CounterMetricFamily, "classifier_drifts", text, ("model", "what"), standing.drifts)
 
 
 def _storage(vitals: Vitals) -> Iterator[Metric]:
@@ -104,13 +141,25 @@ def _storage(vitals: Vitals) -> Iterator[Metric]:
     yield _counter("journal_written_bytes", "bytes written to the journal", vitals.journal_written)
     yield _gauges("spool_frames", "frames that wait for a receipt", "lane", vitals.spool_frames)
     yield _gauges("spool_bytes", "bytes of spool on the disk", "lane", vitals.spool_bytes)
+    lost = vitals.frames_dropped
+    yield _pairs(CounterMetricFamily, "frames_dropped", "frames declared lost", ("lane", "cause"), lost)
+    yield _gauge("disk_free_bytes", "bytes free on the disk that holds the data", vitals.disk[0])
+    yield _gauge("disk_floor_bytes", "bytes that should be free there", vitals.disk[1])
+    given_up = vitals.journal_dropped
+    yield _counters("journal_dropped_bytes", "bytes of history dropped for the disk, by cause", "cause", given_up)
+
+
+def _reloads(reloads: Reloads) -> Iterator[Metric]:
+    yield _counters("reloads", "times the configuration was read again, by outcome", "outcome", reloads.outcomes)
+    yield _gauge("reload_seconds", "time that the last reload took which succeeded", reloads.took / 1e9)
+    yield _gauge("reload_timestamp_seconds", "when the configuration in force was read", reloads.at / 1e9)
 
 
 def _counter(name: str, text: str, value: int) -> CounterMetricFamily:
     return CounterMetricFamily(f"fieldgate_{name}", text, value=value)
 
 
-def _counters(name: str, text: str, label: str, values: dict[str, int]) -> CounterMetricFamily:
+def _counters(name: str, text: str, label: str, values: Mapping[str, int]) -> CounterMetricFamily:
     family = CounterMetricFamily(f"fieldgate_{name}", text, labels=[label])
     for key, value in sorted(values.items()):
         family.add_metric([key], value)
@@ -128,11 +177,25 @@ def _gauges(name: str, text: str, label: str, values: dict[str, int]) -> GaugeMe
     return family
 
 
+def _pairs(
+    family: type[CounterMetricFamily | GaugeMetricFamily],
+    name: str,
+    text: str,
+    labels: tuple[str, str],
+    values: Mapping[tuple[str, str], float],
+) -> CounterMetricFamily | GaugeMetricFamily:
+    made = family(f"fieldgate_{name}", text, labels=labels)
+    for key, value in sorted(values.items()):
+        made.add_metric(key, value)
+    return made
+
+
 class Status:
     """The gateway's HTTP face; `fsync` takes the seconds of each journal commit."""
 
     def __init__(self, read: Callable[[], Vitals]) -> None:
         self.read = read
+        self._server: Server | None = None
         self.registry = CollectorRegistry()
         self.registry.register(VitalsCollector(read))
         self.fsync = Histogram(
@@ -142,24 +205,39 @@ class Status:
             buckets=FSYNC_BUCKETS,
         )
 
-    async def serve(self, listen: str) -> web.AppRunner:
-        """Listen on `host:port`; the caller cleans the runner up."""
-        app = web.Application()
-        app.add_routes(
-            [web.get("/livez", self._livez), web.get("/readyz", self._readyz), web.get("/metrics", self._metrics)]
-        )
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        address = urlsplit(f"//{listen}")
-        await web.TCPSite(runner, address.hostname, address.port).start()
-        return runner
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Where it listens, if anywhere."""
+        return self._server.address if self._server is not None else None
 
-    async def _livez(self, _request: web.Request) -> web.Response:
-        return web.Response(text="alive\n")
+    async def listen(self, address: str) -> None:
+        """Listen on `host:port`, and from then on nowhere else. "" is nowhere; ConfigurationRefused if it is taken."""
+        before, self._server = self._server, await self._listening(address) if address else None
+        if before is not None:
+            await before.close()
 
-    async def _readyz(self, _request: web.Request) -> web.Response:
+    async def _listening(self, address: str) -> Server:
+        server = Server({"/livez": self._livez, "/readyz": self._readyz, "/metrics": self._metrics})
+        where = urlsplit(f"//{address}")
+        try:
+            await server.listen(where.hostname, where.port)
+        except OSError as error:
+            number = error.errno or 0
+            why = os.strerror(number) if number > 0 else error.strerror  # asyncio's has the address in it
+            raise ConfigurationRefused("http.listen", address, f"an address that is free and ours ({why})") from error
+        return server
+
+    async def close(self) -> None:
+        """Listen no more."""
+        await self.listen("")
+
+    def _livez(self) -> Answer:
+        return Answer("alive\n")
+
+    def _readyz(self) -> Answer:
         lacking = self.read().lacking
-        return web.Response(text="\n".join(lacking or ["ready"]) + "\n", status=503 if lacking else 200)
+        status = HTTPStatus.SERVICE_UNAVAILABLE if lacking else HTTPStatus.OK
+        return Answer("\n".join(lacking or ["ready"]) + "\n", status)
 
-    async def _metrics(self, _request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self.registry), content_type="text/plain", charset="utf-8")
+    def _metrics(self) -> Answer:
+        return Answer(generate_latest(self.registry).decode())

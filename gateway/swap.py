@@ -18,7 +18,7 @@ Rules:
 |---|---|---|
 | unpinned | no key is pinned | |
 | signature, manifest, gateway | see `protocol.manifest` | |
-| unknown | no [[score]] has this name | |
+| unknown | no [[score]] has this name, and it is no classifier | |
 | schema | a content we cannot read | |
 | older | see rule 2 | |
 | expired | its time was over before all of it was here | |
@@ -98,6 +98,7 @@ class Terms(NamedTuple):
     checks: Mapping[str, Check]  # by schema
     chunk: int  # bytes asked for at once
     max_bytes: int
+    anywhere: frozenset[str] = frozenset()  # schemas that are of use under any name
 
 
 @dataclass(slots=True)
@@ -204,7 +205,7 @@ class Swap:
         return unseal(sealed, self.terms.public_key, gateway=self.terms.gateway)
 
     def _objection(self, manifest: Manifest, now: int) -> str:
-        if manifest.name not in self.terms.names:
+        if manifest.name not in self.terms.names and manifest.schema not in self.terms.anywhere:
             return "unknown"
         if manifest.schema not in self.terms.checks:
             return "schema"

@@ -178,11 +178,11 @@ class MemoryBus:
             self._broker.take(self.presence.topic, what(self.presence), retain=True)
 
 
-def reconnect_delay(failures: int, rng: Random) -> float:
+def reconnect_delay(failures: int, rng: Random, longest: float = LONGEST_DELAY_S) -> float:
     """Seconds to wait before the next attempt: none at first, then anything up to a doubling bound (full jitter).
 
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter
     """
     if failures == 0:
         return 0.0
-    return rng.uniform(0.0, min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(failures - 1, 10)))
+    return rng.uniform(0.0, min(longest, FIRST_DELAY_S * 2.0 ** min(failures - 1, 10)))

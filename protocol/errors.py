@@ -91,3 +91,7 @@ class CloudRefused(FieldgateError):
         super().__init__(status, reason)
         self.status = status
         self.reason = reason
+
+    def __str__(self) -> str:
+        """Say the reason in a line."""
+        return self.reason

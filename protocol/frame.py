@@ -134,6 +134,11 @@ def decode(data: Buffer, at: int = 0) -> Frame:
     """Read the frame at `at`: check everything and decompress. What follows the frame is not looked at."""
     head = header(data, at)
     check(data, head, at)
+    return opened(data, head, at)
+
+
+def opened(data: Buffer, head: Header, at: int = 0) -> Frame:
+    """Read the frame at `at`, whose header was read and checked already."""
     if head.kind not in _KINDS:
         raise FrameRefused("kind", f"{head.kind}")
     body = memoryview(data)[at + HEADER_SIZE : at + head.size]

@@ -117,6 +117,13 @@ class WindowDefinition(msgspec.Struct, frozen=True):
     hop: int  # ns; equal to size for a tumbling window
 
 
+class ClockDefinition(msgspec.Struct, frozen=True):
+    """What makes UTC of the times of a clock domain: so many ns are to be added. Said once; it never changes."""
+
+    domain: str
+    shift: int
+
+
 class DefinitionsBody(msgspec.Struct, frozen=True):
     """Body of DEFINITIONS."""
 
@@ -124,6 +131,7 @@ class DefinitionsBody(msgspec.Struct, frozen=True):
     series: list[SeriesDefinition] = []
     windows: list[WindowDefinition] = []
     stamp: int = 0  # ns, when it was packed
+    clocks: list[ClockDefinition] = []
 
 
 class WindowsBody(msgspec.Struct, frozen=True):
@@ -132,7 +140,7 @@ class WindowsBody(msgspec.Struct, frozen=True):
     cover: Cover
     rows: int
     columns: bytes
-    domain: str = ""  # "" is UTC, otherwise a boot id
+    domain: str = ""  # "" is UTC, otherwise begins with a boot id
     stamp: int = 0  # ns, the journal stamp of the newest record in it
 
 
@@ -182,6 +190,20 @@ class LossesBody(msgspec.Struct, frozen=True):
     stamp: int = 0  # ns, when it was said
 
 
+LOST = "frames."
+"""Begins the names of counts of frames that were lost with an epoch: `frames.{lane}.{cause}`. They are added up; of
+other counts the newest replaces those before."""
+
+
+def lost_counts(losses: list[Loss]) -> dict[str, int]:
+    """Count the frames of losses by lane and cause, for whom their sequences mean nothing any more."""
+    counts: dict[str, int] = {}
+    for loss in losses:
+        name = f"{LOST}{loss.lane}.{loss.cause}"
+        counts[name] = counts.get(name, 0) + loss.last - loss.first + 1
+    return counts
+
+
 class Moments(msgspec.Struct, frozen=True):
     """Mergeable statistics of one vector of features: its mean and scatter over `count` windows."""
 
@@ -212,7 +234,7 @@ class ReportBody(msgspec.Struct, frozen=True):
     cover: Cover
     model: str
     version: int
-    outcome: str  # "applied" or "refused"
+    outcome: str  # "applied", "refused", "rolled back" to the version before, or "drifted": what it sees has changed
     reason: str = ""
     digest: str = ""  # SHA-256 of the model's content, hexadecimal
     stamp: int = 0
@@ -270,6 +292,11 @@ class Hello(msgspec.Struct, frozen=True):
     now: int = 0
     readings: int = 0  # recorded so far, for the fleet view
     since: dict[str, int] = {}  # by lane, the stamp (ns) of the oldest frame without a receipt, where one is known
+    reason: str = ""  # why this epoch began, if it began because another was contradicted
+
+
+COPIED = "the gateway's data directory was copied, or put back from a backup, or has lost its end"
+"""What it means that the histories of gateway and cloud differ; either side may notice."""
 
 
 class Welcome(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from random import Random
@@ -21,6 +22,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from protocol.bus import MAX_WAITING, Message, OnState, Presence, Subscription, reconnect_delay, untold
+from protocol.certificates import suspect_clock
 from protocol.errors import BrokerUnavailable
 from protocol.topics import matches
 
@@ -84,7 +86,7 @@ class MqttBus:
                 good = True
                 await self._receive(client, leave)
         except (MqttError, UnicodeError) as error:  # a name such as "a..b" cannot even be asked for
-            return good, str(error)
+            return good, suspect_clock(str(error), time.time_ns())
         return good, "we left"
 
     async def _receive(self, client: Client, leave: asyncio.Event) -> None:

@@ -4,6 +4,7 @@
 |---|---|
 | EXTEND_TIMEOUT_USEC | while it starts, every EXTEND_EVERY_S, for LONGEST_START_S at most |
 | READY=1 | when its tasks run |
+| RELOADING=1 | when it begins to read its configuration again; READY=1 ends that |
 | STATUS=... | how it fares: at every look, if that changed |
 | WATCHDOG=1 | at every look, unless something stalls |
 | STOPPING=1 | when it begins to end |
@@ -159,6 +160,15 @@ class Notify:
         for name in sorted(self._stalled - names):
             log.warning("watchdog: %s goes on", name)
         self._stalled = names
+
+    def reloading(self) -> None:
+        """Say that the configuration is read again; until `reloaded`."""
+        self.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def reloaded(self, text: str) -> None:
+        """Say that the service goes on, and how the reload ended."""
+        self._status = text
+        self.tell("READY=1", f"STATUS={text}")
 
     def stopping(self) -> None:
         """Say that the service begins to end."""

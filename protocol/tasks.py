@@ -47,7 +47,8 @@ class Task(msgspec.Struct, frozen=True):
     params: bytes  # msgpack of the computation's own type
     content: bytes = b""  # what it starts from: parameters of a model
     issued: int = 0  # ns
-    deadline: int = 0  # ns; later it is not begun any more; 0 is never
+    deadline: int = 0  # ns; later nobody waits for the answer; 0 is never
+    state: str = ""  # under this name the gateway keeps what the next such task is to find again; "": nothing
 
 
 _TASK = msgspec.msgpack.Decoder(Task)
@@ -73,8 +74,10 @@ def unseal(sealed: bytes, public: bytes, *, gateway: str) -> Task:
         task = _TASK.decode(body)
     except _UNREADABLE as error:
         raise TaskRefused("task", str(error)) from error
-    named = NAME.fullmatch(task.job) and WORD.fullmatch(task.name) and NAME.fullmatch(task.gateway)
-    if not named or not 1 <= task.attempt <= MAX_ATTEMPT or task.version < 1 or task.deadline < 0:
+    names = (task.job, task.gateway, task.state or task.job)
+    if not all(map(NAME.fullmatch, names)) or not WORD.fullmatch(task.name):
+        raise TaskRefused("task", f"{task.name[:32]!r} of {task.job[:64]!r} for {task.gateway[:64]!r}")
+    if not 1 <= task.attempt <= MAX_ATTEMPT or task.version < 1 or task.deadline < 0:
         raise TaskRefused("task", f"{task.name[:32]!r} version {task.version}, attempt {task.attempt}")
     if task.gateway != gateway:
         raise TaskRefused("gateway", f"made for {task.gateway}")

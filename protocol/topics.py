@@ -2,6 +2,7 @@
 
 fieldgate/v1/{gateway}/status    gateway to cloud, retained, with a will
 fieldgate/v1/{gateway}/alerts    gateway to whoever listens near it
+fieldgate/v1/{gateway}/classes    likewise: what classifiers say of windows
 fieldgate/v1/{gateway}/tasks/{job}    cloud to gateway, retained until it is answered or over: a task
 fieldgate/v1/{gateway}/models/{model}    cloud to gateway, retained: the newest manifest of a model
 fieldgate/v1/{gateway}/chunks    cloud to gateway: parts of a model that were asked for
@@ -14,7 +15,7 @@ from typing import Literal
 
 ROOT = "fieldgate/v1"
 
-Word = Literal["status", "alerts", "tasks", "models", "chunks", "wants"]
+Word = Literal["status", "alerts", "classes", "tasks", "models", "chunks", "wants"]
 
 
 def topic(gateway: str, word: Word) -> str:

@@ -19,12 +19,13 @@ FLOORS = {
     "errors": "protocol.errors",
     "protocol, pure": """
         protocol protocol.columns protocol.frame protocol.identity protocol.manifest protocol.messages
-        protocol.settings protocol.topics protocol.endpoints protocol.tasks
+        protocol.settings protocol.topics protocol.endpoints protocol.certificates protocol.tasks protocol.training
     """,
     "learning": "learning",
     "pure": """
         gateway gateway.records gateway.config gateway.decode gateway.clean gateway.window gateway.score gateway.pack
-        gateway.delivery gateway.gather gateway.commit gateway.swap gateway.alerts
+        gateway.delivery gateway.gather gateway.commit gateway.swap gateway.alerts gateway.reload gateway.tasks
+        gateway.trainer gateway.budget gateway.domains gateway.classify
         cloud cloud.config cloud.fleet cloud.firstrun cloud.ledger cloud.routes cloud.store cloud.unpack
         cloud.placement cloud.jobs cloud.federation cloud.registry
     """,
@@ -48,7 +49,9 @@ PROTOCOL = {
     "identity",
     "settings",
     "endpoints",
+    "certificates",
     "tasks",
+    "training",
     "bus",
     "mqtt",
     "notify",
@@ -63,7 +66,7 @@ HOMES = {  # library: the units, or rooms, that may know it
     "mqtt5": "gateway.intake cli",  # in cli as the simulator's devices and the listener, never the gateway's intake
     "aiomqtt": "protocol.mqtt",
     "paho": "protocol.mqtt",
-    "aiohttp": "gateway.uplink gateway.status cloud.ingest cloud.api cloud.app cloud.live",
+    "aiohttp": "gateway.uplink cloud.ingest cloud.api cloud.app cloud.live",
     "sqlite3": "cloud.store.sqlite",
     "asyncpg": "cloud.store.postgres",
     "cryptography": "protocol.identity",

@@ -78,6 +78,13 @@ def test_systemd_accepts_a_unit_and_finds_it_well_confined(name: str, tmp_path: 
     assert confined.returncode == 0, confined.stdout
 
 
+def test_a_reload_is_a_hangup_and_then_fails_on_a_file_that_is_refused() -> None:
+    lines = [line.partition("=") for line in (DEPLOY / "fieldgate-gateway.service").read_text().splitlines()]
+    start = next(value for key, _, value in lines if key == "ExecStart")
+    reloads = [value for key, _, value in lines if key == "ExecReload"]
+    assert reloads == ["/bin/kill -HUP $MAINPID", start.replace("gateway run", "gateway check")]
+
+
 def test_a_gateway_reads_its_token_where_the_unit_puts_it() -> None:
     loaded = re.findall(r"^LoadCredential=(\w+):(\S+)$", (DEPLOY / UNITS[0]).read_text(), re.MULTILINE)
     assert loaded == [("token", "/etc/fieldgate/token"), ("password", "/etc/fieldgate/password")]
@@ -248,7 +255,7 @@ def mosquitto_settings() -> dict[str, str]:
 def test_the_brokers_queue_outlasts_a_gateways_absence() -> None:
     settings = mosquitto_settings()
     sized = ["persistence", "autosave_interval", "max_queued_messages", "max_queued_bytes", "max_inflight_messages"]
-    assert [settings[key] for key in sized] == ["true", "60", "0", str(256 << 20), "1000"]
+    assert [settings[key] for key in sized] == ["true", "60", "0", str(256 << 20), "4000"]
     assert (settings["listener"], settings["allow_anonymous"]) == ("1883 127.0.0.1", "true")
 
 

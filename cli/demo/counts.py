@@ -154,16 +154,16 @@ def versions(fleet: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def line(before: Sample, now: Sample) -> str:
-    """Say what happened between two moments."""
+    """Say what happened between two moments, in 120 columns as long as all is well."""
     passed = max(now.at - before.at, 1e-3)
     each = f"{now.bytes_up / now.recorded:.2f}" if now.recorded else "-"
     lag = "-" if now.lag_s is None else f"{now.lag_s:.1f} s"
-    cloud = "the cloud does not answer" if now.away else f"{now.online} of {now.gateways} gateways online"
-    waiting = f", {now.queued} frames wait" if now.queued else ""
+    cloud = "the cloud does not answer" if now.away else f"{now.online} of {now.gateways} online"
+    waiting = f", {now.queued} waiting" if now.queued else ""
     return (
-        f"{now.at:5.0f} s  {max(0, now.recorded - before.recorded) / passed:6,.0f} readings/s"
-        f"  {now.windows:8,} windows  {each:>5} bytes up per reading  lag {lag}"
-        f"  {now.learning}, {now.alerts} alerts ({now.shadow} in the shadow)  {cloud}{waiting}"
+        f"{now.at:4.0f} s {max(0, now.recorded - before.recorded) / passed:6,.0f} readings/s"
+        f" {now.windows:8,} windows  {each} B/reading  lag {lag}"
+        f"  {now.learning}  {now.alerts} alerts  {cloud}{waiting}"
     )
 
 

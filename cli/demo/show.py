@@ -15,20 +15,18 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cli import series
-from cli.accounting import Account, Stated, account, declared_pairs, dropped_readings
+from cli.accounting import Account
 from cli.demo import counts, scrape
 from cli.demo.children import Child
-from cli.demo.counts import Edge, Reports
-from cli.demo.labels import Labels, turns
+from cli.demo.known import Known
 from cli.demo.plan import PAGE_PORT, RATE, Gateway, Plan, is_free
-from cli.demo.scrape import Unanswered
 from cloud.firstrun import describe_page
 from cloud.tokens import Tokens
 from protocol.errors import FieldgateError
@@ -46,23 +44,16 @@ ASK_S = 0.2
 
 
 class Show:
-    """The processes, what is known of them, and what is said about them."""
+    """The processes, and what is said about them; `known` is what they say of themselves."""
 
     def __init__(self, plan: Plan, say: Callable[[str], None], seconds: float | None) -> None:
         self.plan, self.say, self.seconds = plan, say, seconds
-        self.began = self.start = 0.0
-        self.since = 0  # ns: no window of this run begins earlier
-        self.reports = {gateway.name: Reports() for gateway in plan.gateways}
-        self.edges = {gateway.name: Edge() for gateway in plan.gateways}
-        self.fleet: list[dict[str, Any]] = []
-        self.counters: dict[str, list[Mapping[str, Any]]] = {}  # windows of the devices' counters, by gateway/device
-        self.labelled = 0  # alerts on anomalies that people had labelled
-        self.last = counts.sample_of(0, list(self.edges.values()), [])
+        self.start = 0.0
+        self.known = Known(plan.gateways)
         self._usual = PAGE_PORT if is_free(PAGE_PORT) else 0
         self._logs = plan.directory / "logs"
         self._logs.mkdir(exist_ok=True)
         self.broker = self._child("broker", plan.broker_command, on_restart=self._broker_restarted)
-        self.cloud_url = ""  # known once it listens
         self.cloud = self._child("cloud", self._cloud_command, on_line=self._cloud_said)
         self.gateways = [self._gateway(gateway) for gateway in plan.gateways]
         self.devices = [self._devices(gateway) for gateway in plan.gateways]
@@ -74,20 +65,20 @@ class Show:
 
     def _cloud_command(self) -> list[str]:
         """Ask for the usual port the first time; when somebody was quicker, for any; and for its own ever after."""
-        if self.cloud_url:
-            return self.plan.cloud_command(int(self.cloud_url.rpartition(":")[2]))
+        if self.known.cloud_url:
+            return self.plan.cloud_command(int(self.known.cloud_url.rpartition(":")[2]))
         first, self._usual = self._usual, 0
         return self.plan.cloud_command(first)
 
     def _cloud_said(self, line: bytes) -> None:
         if found := re.match(r"Page: (http://\S+?)/?\s", line.decode()):
-            self.cloud_url = found[1]
+            self.known.cloud_url = found[1]
 
     def _gateway(self, gateway: Gateway) -> Child:
         return self._child(gateway.name, lambda: self.plan.gateway_command(gateway))
 
     def _devices(self, gateway: Gateway) -> Child:
-        reports = self.reports[gateway.name]
+        reports = self.known.reports[gateway.name]
         name = gateway.name.replace("gateway", "devices")
         return self._child(
             name, lambda: self.plan.devices_command(gateway, reports.begin_again()), on_line=reports.feed
@@ -111,18 +102,18 @@ class Show:
             await self._leave_none()
 
     async def _begin(self, tasks: asyncio.TaskGroup) -> None:
-        self.began = asyncio.get_running_loop().time()
         tokens = Tokens.open(self.plan.directory / "cloud")
         self.plan.cloud_file.write_text(self.plan.cloud_toml())
         await self._up(tasks, [self.broker], self._broker_listens)
         await self._up(tasks, [self.cloud], self._cloud_listens)
-        self.say(describe_page(f"{self.cloud_url}/", os.environ, guarded=False, token_file=""))
+        self.say(describe_page(f"{self.known.cloud_url}/", os.environ, guarded=False, token_file=""))
         public_key = tokens.signer().public.hex()
         for gateway in self.plan.gateways:
             tokens.issue(gateway.name)
-            self.plan.gateway_file(gateway).write_text(self.plan.gateway_toml(gateway, self.cloud_url, public_key))
+            text = self.plan.gateway_toml(gateway, self.known.cloud_url, public_key)
+            self.plan.gateway_file(gateway).write_text(text)
         await self._up(tasks, self.gateways, self._gateways_ready)
-        self.since = time.time_ns() - 10**9
+        self.known.since = time.time_ns() - 10**9
         self.start = asyncio.get_running_loop().time()
         await self._up(tasks, self.devices, None)
         self.say("")
@@ -155,7 +146,7 @@ class Show:
         return True
 
     async def _cloud_listens(self) -> bool:
-        return bool(self.cloud_url)
+        return bool(self.known.cloud_url)
 
     async def _gateways_ready(self) -> bool:
         ready = [scrape.ready(f"http://127.0.0.1:{gateway.port}") for gateway in self.plan.gateways]
@@ -183,29 +174,13 @@ class Show:
                 async with asyncio.timeout(wait):
                     await stop.wait()
             except TimeoutError:
-                before = self.last
+                before = self.known.last
                 await self._look()
-                self.say(counts.line(before, self.last))
+                self.say(counts.line(before, self.known.last))
                 await self._send_again()
 
     async def _look(self) -> None:
-        """Ask everybody; who does not answer keeps what was last known."""
-        asked = [self._look_at(gateway) for gateway in self.plan.gateways]
-        await asyncio.gather(*asked, self._look_at_fleet())
-        at = asyncio.get_running_loop().time() - self.start
-        self.last = counts.sample_of(at, list(self.edges.values()), self.fleet, away=self.cloud_away)
-
-    async def _look_at(self, gateway: Gateway) -> None:
-        try:
-            self.edges[gateway.name] = await scrape.edge(gateway.port)
-        except Unanswered:
-            return
-
-    async def _look_at_fleet(self) -> None:
-        try:
-            self.fleet, self.cloud_away = await scrape.fleet(self.cloud_url), False
-        except Unanswered:
-            self.cloud_away = True
+        await self.known.look(asyncio.get_running_loop().time() - self.start)
 
     async def _end(self) -> dict[str, Any]:
         stopped = time.time_ns()
@@ -220,9 +195,10 @@ class Show:
         await _stop(self.gateways)
         await _stop([self.cloud])
         await _stop([self.broker])
-        if self.cloud_away:
+        if self.known.cloud_away:
             raise FieldgateError(f"the cloud does not answer, so nobody knows what it has; see {self._logs}")
-        result = self._result(balance, latencies, seconds)
+        restarts = {child.name: child.restarts for child in self.children}
+        result = self.known.result(balance, latencies, restarts, seconds)
         for line in counts.summary(balance, result):
             self.say(line)
         return result
@@ -232,63 +208,16 @@ class Show:
         clock = asyncio.get_running_loop().time
         quiet_since, end = clock(), clock() + QUEUED_S
         while True:
-            before = self.last.recorded
+            before = self.known.last.recorded
             await self._look()
-            if self.last.recorded != before or not all(edge.idle for edge in self.edges.values()):
+            if self.known.last.recorded != before or not all(edge.idle for edge in self.known.edges.values()):
                 quiet_since = clock()
             late = clock() > min(quiet_since + DRAIN_S, end)
             if late or quiet_since + ASK_S < clock():
-                balance, latencies = await self._balance(stopped)
+                balance, latencies = await self.known.balance(stopped)
                 if balance.closed or late:
                     return balance, latencies
             await asyncio.sleep(ASK_S)
-
-    async def _balance(self, stopped: int) -> tuple[Account, list[float]]:
-        self.labelled = 0
-        pairs = {f"{name}/{device}": known for name, one in self.reports.items() for device, known in one.pairs.items()}
-        windows: dict[str, list[Stated]] = {}
-        latencies: list[float] = []
-        try:
-            for name in self.reports:
-                await self._read(name, windows, latencies, stopped)
-            await self._count_labelled()
-        except Unanswered:
-            self.cloud_away = True
-        declared = sum(declared_pairs(edge.dropped) for edge in self.edges.values())
-        published = sum(one.count("published") for one in self.reports.values())
-        return account(pairs, windows, published=published, declared=declared), latencies
-
-    async def _read(self, name: str, into: dict[str, list[Stated]], latencies: list[float], stopped: int) -> None:
-        for device, number in (await scrape.counters(self.cloud_url, name)).items():
-            self.counters[f"{name}/{device}"] = held = []
-            async for page in scrape.windows(self.cloud_url, number, self.since):
-                into.setdefault(f"{name}/{device}", []).extend(counts.stated(page))
-                latencies += counts.latencies_ms(page, stopped)
-                held += page
-
-    async def _count_labelled(self) -> None:
-        labels = Labels.read()
-        for alert in await scrape.alerts(self.cloud_url):
-            gateway, device = alert["gateway"], alert["names"][0].removesuffix("/value")
-            counters = self.counters.get(f"{gateway}/{device}", [])
-            self.labelled += labels.holds(device, turns(counters, alert["start"], self.reports[gateway].firsts))
-
-    def _result(self, balance: Account, latencies: list[float], seconds: float) -> dict[str, Any]:
-        frames = {
-            kind: sum(one["frames"][kind] for one in self.fleet) for kind in ("received", "duplicate", "quarantined")
-        }
-        return counts.result(
-            balance,
-            self.last,
-            dropped=sum(dropped_readings(edge.dropped) for edge in self.edges.values()),
-            frames=frames,
-            bytes_json=sum(one.count("bytes_json") for one in self.reports.values()),
-            latencies=latencies,
-            models=counts.versions(self.fleet),
-            labelled=self.labelled,
-            restarts={child.name: child.restarts for child in self.children},
-            seconds=seconds,
-        )
 
     async def _leave_none(self) -> None:
         for child in self.children:

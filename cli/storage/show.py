@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ import click
 
 from cli.storage.damage import journal_damage, spool_damage
 from cli.storage.stores import aside, checkpoints_of, journal_of, journal_stat, spool_of, spool_stat
+from cli.terminal import when
 from gateway.config import GatewayConfig
 from gateway.segment import Files, OsFiles, ReadOnlyFiles
 from protocol.messages import LANES
@@ -79,8 +79,8 @@ def _journal_lines(found: dict[str, Any]) -> list[str]:
         f"journal      {found['directory']}",
         f"files        {found['files']}, {_size(found['bytes'])}",
         f"records      {_range(found)}",
-        f"oldest       {_time(found['oldest_stamp'])}",
-        f"newest       {_time(found['newest_stamp'])}",
+        f"oldest       {when(found['oldest_stamp'])}",
+        f"newest       {when(found['newest_stamp'])}",
         f"checkpoints  {', '.join(checkpoints) or 'none'}",
         f"to replay    {found['to_replay']} records",
         *_aside_lines(found),
@@ -91,7 +91,7 @@ def _spool_lines(found: dict[str, Any]) -> list[str]:
     head = f"{'lane':<13}{'files':>6}{'bytes':>12}{'frames':>9}{'receipted':>11}{'queued':>9}  oldest"
     lanes = [
         f"{lane:<13}{one['files']:>6}{_size(one['bytes']):>12}{one['records']:>9}{one['receipted']:>11}"
-        f"{one['queued']:>9}  {_time(one['oldest_stamp'])}"
+        f"{one['queued']:>9}  {when(one['oldest_stamp'])}"
         for lane, one in found["lanes"].items()
     ]
     return [
@@ -139,10 +139,6 @@ def _repair_lines(done: dict[str, Any]) -> list[str]:
 
 def _range(found: dict[str, Any]) -> str:
     return f"{found['records']}, {found['oldest']} to {found['newest']}" if found["records"] else "none"
-
-
-def _time(stamp: int | None) -> str:
-    return f"{datetime.fromtimestamp(stamp / 1e9, UTC):%Y-%m-%d %H:%M:%S} UTC" if stamp else "-"
 
 
 def _size(size: int) -> str:

@@ -5,12 +5,17 @@ What every store promises, and `tests/cloud/test_store.py` checks of each:
 1. Rows, ledger marks and losses of one batch commit in one transaction; `apply` returns after the commit, or raises
    StoreUnavailable with nothing done. Batches of many gateways may share a transaction.
 2. A row's key is (gateway, series name, definition digest, clock domain, start); the higher revision wins.
+   What was stamped in a clock domain goes to UTC, its key too, when the gateway says how: once, and what comes of it
+   later goes there as it comes.
 3. The ledger alone decides what is a duplicate. A frame that cannot be decoded or names what was never defined is
    quarantined: kept (bounded), receipted, counted.
 4. Of each gateway's models the newest statistics and the newest words are kept, newest by the gateway's own stamp:
    epochs come and go. They commit with the ledger, like rows.
 5. A model's versions only grow. The newest MAX_VERSIONS are remembered, of the newest MAX_CONTENTS the content too.
-6. Bounded: what waits for a commit, in bytes; every answer, in rows; the models of a gateway, and the reports kept.
+6. Losses of one lane and cause that follow each other are one. What a gateway counted of frames that it lost with an
+   earlier epoch (`frames.{lane}.{cause}`) is summed over its declarations; of other counts the newest replaces all.
+7. An epoch whose hello contradicts the ledger, or that speaks again after a later one began, is remarked upon.
+8. Bounded: what waits for a commit, in bytes; every answer, in rows; the models of a gateway, and the reports kept.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.store.answers import (
+    AccountView,
     AlertsPage,
     AlertView,
     GatewayView,
@@ -39,6 +45,7 @@ from protocol.messages import (
     LossesBody,
     Mark,
     Moments,
+    PartBody,
     ReportBody,
     StatisticsBody,
     WindowRows,
@@ -56,6 +63,8 @@ MAX_VERSIONS = 1000
 """Versions of a model that are remembered; with one every ten minutes, a week of them."""
 MAX_CONTENTS = 16
 """Of so many of its newest versions a model's content is kept: how far a rollback reaches."""
+MAX_PARTS = 1000
+"""Answers to tasks that are kept of one gateway until they are handled: nobody crowds others out."""
 MAX_RAISED = 100
 """Alerts of one batch that are shown as they come; the store has all."""
 
@@ -65,6 +74,7 @@ class Windows(NamedTuple):
 
     rows: WindowRows
     domain: str
+    stamp: int = 0  # ns, the gateway's
 
 
 class Undecodable(NamedTuple):
@@ -75,7 +85,7 @@ class Undecodable(NamedTuple):
     body: bytes
 
 
-Holds = DefinitionsBody | Windows | AlertsBody | LossesBody | StatisticsBody | ReportBody | Undecodable
+Holds = DefinitionsBody | Windows | AlertsBody | LossesBody | StatisticsBody | ReportBody | PartBody | Undecodable
 
 
 class Arrived(NamedTuple):
@@ -109,10 +119,11 @@ class Stored(NamedTuple):
 
 
 class Greeted(NamedTuple):
-    """What is here of a gateway's epoch; `fork` says why it cannot go on."""
+    """What is here of a gateway's epoch; `fork` says why it cannot go on, `remark` what an operator should look at."""
 
     marks: dict[str, Mark]
     fork: str = ""
+    remark: str = ""
 
 
 @dataclass(slots=True)
@@ -126,6 +137,7 @@ class News:
     learnt: dict[str, int] = field(default_factory=dict)  # windows behind statistics that are newer than those before
     reports: list[ReportView] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)  # what the gateway has declared of itself
+    parts: int = 0  # answers to tasks
 
 
 class Applied(NamedTuple):
@@ -151,6 +163,14 @@ class Learnt(NamedTuple):
 
     gateway: str
     entries: list[Moments]
+
+
+class Part(NamedTuple):
+    """A gateway's answer to a task; `number` grows with every one that is stored."""
+
+    number: int
+    gateway: str
+    body: PartBody
 
 
 class Published(NamedTuple):
@@ -208,7 +228,10 @@ class Store(Protocol):
         """Give alerts raised before a time, newest first."""
 
     async def ledger(self, gateway: str | None) -> list[LaneView]:
-        """Give the ledger of each gateway's newest epochs."""
+        """Give the lanes of each gateway's newest epochs."""
+
+    async def accounts(self, gateway: str | None) -> list[AccountView]:
+        """Give each gateway's newest epochs and its own counts, as far as the store knows: never online."""
 
     async def quarantine(self, limit: int) -> list[QuarantinedView]:
         """Give what was quarantined, newest first."""
@@ -230,6 +253,15 @@ class Store(Protocol):
 
     async def content(self, digest: str) -> bytes | None:
         """Give a content that is kept; None if it is not."""
+
+    async def parts(self, after: int, limit: int) -> list[Part]:
+        """Give answers to tasks with a number above `after`, in the order they came, as far as they are kept."""
+
+    async def keep(self, machine: str, handled: int, state: bytes) -> None:
+        """Replace what a state machine keeps; answers up to `handled` are forgotten when all machines are so far."""
+
+    async def kept(self, machine: str) -> tuple[int, bytes]:
+        """Give how far a state machine has come, and what it keeps; (0, b"") if it has not begun."""
 
     async def totals(self) -> Totals:
         """Count what is stored."""

@@ -105,17 +105,31 @@ class AlertsPage(msgspec.Struct):
 
 
 class DropView(msgspec.Struct):
-    """Sequences the gateway declared dropped, and the event times they held."""
+    """Sequences the gateway declared dropped, and the times between which they were spooled; 0: not known."""
 
     first: int
     last: int
     cause: str
     oldest: int
     newest: int
+    stored: int  # when it was declared here, or last grew
+
+
+class CauseView(msgspec.Struct):
+    """All frames of a lane that were dropped for one cause; times as in DropView, `stored` the newest."""
+
+    cause: str
+    frames: int
+    oldest: int
+    newest: int
+    stored: int
 
 
 class LaneView(msgspec.Struct):
-    """The ledger of one lane. `queued` frames are known to exist and are neither here nor dropped."""
+    """The ledger of one lane. `queued` frames are known to exist and are neither here nor dropped.
+
+    The oldest of them was spooled at `since`, by the gateway's clock, or a little later; 0: none, or not known.
+    """
 
     gateway: str
     epoch: str  # sixteen hex digits
@@ -133,6 +147,34 @@ class LaneView(msgspec.Struct):
     next: int
     bytes: int
     fork: str = ""
+    causes: list[CauseView] = []  # most frames first
+    since: int = 0
+
+
+class EpochView(msgspec.Struct):
+    """One epoch: when it was first and last greeted, and what is wrong with it.
+
+    A `fork` ended it: nothing more is taken. A `remark` did not: a hello contradicted the ledger, or it speaks again
+    although a later epoch has begun. `remarked` is when.
+    """
+
+    epoch: str  # sixteen hex digits
+    began: int
+    heard: int  # 0: not since this was written down
+    fork: str
+    remark: str
+    remarked: int
+
+
+class AccountView(msgspec.Struct):
+    """A gateway in the ledger: what it counted itself, and its epochs, the one that counts first, then the newest."""
+
+    gateway: str
+    online: bool
+    last_seen: int
+    epoch: str
+    counts: dict[str, int]
+    epochs: list[EpochView]
 
 
 class QuarantinedView(msgspec.Struct):
@@ -198,3 +240,34 @@ class ModelView(msgspec.Struct):
     expires: int
     versions: list[VersionView]
     gateways: list[RunView]
+
+
+class StageView(msgspec.Struct):
+    """A stage of a training that has ended: who answered, who was late, who was refused and why."""
+
+    training: str
+    run: int
+    round: int
+    stage: str  # "survey", "round" or "trial"
+    answered: list[str]
+    late: list[str]
+    refused: dict[str, str]
+    accuracy: float | None  # of the model the stage began with, over what gateways had held out
+    bytes_up: int
+    seconds: float
+    ended: int  # ns
+
+
+class TrainingView(msgspec.Struct):
+    """A training: where it stands, what was, and how the last run ended."""
+
+    name: str
+    run: int
+    stage: str
+    round: int
+    rounds: int
+    waiting: list[str]  # gateways that are asked and have not answered
+    verdict: str  # of the last run: "promoted", "below", "worse", "unproven", or "" before the first has ended
+    accuracy: float | None  # of its best candidate
+    before: float | None  # of what was in force then
+    history: list[StageView]

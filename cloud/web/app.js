@@ -8,7 +8,8 @@ import { Aloud } from "./aloud.js";
 import { Card } from "./card.js";
 import * as feed from "./feed.js";
 import { Models, has } from "./models.js";
-import { Fleet, Ledger, SignIn, Totals, rates } from "./tables.js";
+import { Ledger } from "./ledger.js";
+import { Fleet, SignIn, Totals, rates } from "./tables.js";
 import { Picker } from "./picker.js";
 import { moment } from "./format.js";
 import { Plots } from "./plots.js";
@@ -36,7 +37,7 @@ const state = {
   selected: "", // key of an alert
   said: null, // to a screen reader
   models: [],
-  ledger: [],
+  ledger: {},
   trouble: "",
 };
 const alerts = new Alerts();
@@ -79,9 +80,9 @@ function App() {
       </section>
       <section aria-labelledby="ledger">
         <h2 id="ledger">Ledger</h2>
-        <p class="about">What each gateway handed over, per lane: everything up to a sequence, holes that are still to
-          come, and what was dropped and why.</p>
-        <${Ledger} ledger=${state.ledger} />
+        <p class="about">What each gateway handed over, per lane: holes are still to come, what waits is still on the
+          gateway, and what was dropped says why.</p>
+        <${Ledger} body=${state.ledger} />
       </section>
     </main>`;
 }

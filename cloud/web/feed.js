@@ -49,7 +49,7 @@ export async function series() {
   return all.sort((one, other) => order(one.gateway, other.gateway) || one.id - other.id);
 }
 
-export const ledger = async () => (await get("v1/ledger")).ledger;
+export const ledger = () => get("v1/ledger");
 
 /** The newest alerts, newest first. */
 export const alerts = async (limit) => (await get("v1/alerts", { limit })).alerts;

@@ -27,7 +27,7 @@ export function value(n) {
 /** A value on an axis: no digits that say nothing. */
 export const mark = (n) => (extreme(n) ? scientific : measured).format(n);
 
-/** Bytes, in decimal units. */
+/** Bytes, in decimal units; a unit never stands alone on a line. */
 export function bytes(n) {
   if (!Number.isFinite(n)) return NONE;
   const units = ["B", "kB", "MB", "GB", "TB"];
@@ -36,17 +36,17 @@ export function bytes(n) {
     n /= 1000;
     unit += 1;
   }
-  return `${n.toFixed(unit === 0 || n >= 100 ? 0 : 1)} ${units[unit]}`;
+  return `${n.toFixed(unit === 0 || n >= 100 ? 0 : 1)}\u00a0${units[unit]}`;
 }
 
 /** A span of seconds, in the unit a person would use. */
 export function span(s) {
   if (!Number.isFinite(s)) return NONE;
-  if (s < 0) return "0.0 s";
-  if (s < 9.95) return `${s.toFixed(1)} s`;
-  if (s < 120) return `${Math.round(s)} s`;
-  if (s < 7200) return `${Math.round(s / 60)} min`;
-  return s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} d`;
+  if (s < 0) return "0.0\u00a0s";
+  if (s < 9.95) return `${s.toFixed(1)}\u00a0s`;
+  if (s < 120) return `${Math.round(s)}\u00a0s`;
+  if (s < 7200) return `${Math.round(s / 60)}\u00a0min`;
+  return s < 172800 ? `${Math.round(s / 3600)}\u00a0h` : `${Math.round(s / 86400)}\u00a0d`;
 }
 
 /** Nanoseconds since 1970 as the time of day. */

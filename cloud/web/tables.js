@@ -1,8 +1,8 @@
-// The numbers: totals, the fleet, the ledger. Roles are spelt out: on a narrow screen rows are laid out as cards.
+// The numbers: totals and the fleet. Roles are spelt out: on a narrow screen rows are laid out as cards.
 
 import { h } from "./vendor/preact.js";
 import htm from "./vendor/htm.js";
-import { bytes, clock, count, span } from "./format.js";
+import { bytes, count, span } from "./format.js";
 import { now } from "./feed.js";
 
 const html = htm.bind(h);
@@ -42,7 +42,7 @@ export function rates(gateways) {
 }
 
 const FLEET = [
-  ["Gateway", (one) => html`<span class="name">${one.name}</span>`],
+  ["Gateway", (one) => html`<span class="name">${one.name}</span><${Trouble} gateway=${one} />`],
   ["State", (one) => html`<${State} gateway=${one} />`],
   ["Lag", (one) => (one.online ? span(one.lag_s) : "\u2013")],
   ["Series", (one) => count(one.series)],
@@ -67,53 +67,15 @@ function State({ gateway }) {
   return html`<span class="state off"><i aria-hidden="true"></i>offline<span class="muted">${since}</span></span>`;
 }
 
-function Worry({ number }) {
+/** What a gateway says of others: its broker tells how much it dropped, and no device hears of it. */
+function Trouble({ gateway }) {
+  const dropped = gateway.counts?.broker ?? 0;
+  if (!dropped) return null;
+  return html`<span class="worry when">its broker dropped ${count(dropped)} ${dropped > 1 ? "messages" : "message"}</span>`;
+}
+
+export function Worry({ number }) {
   return html`<span class=${number ? "worry" : ""}>${count(number)}</span>`;
-}
-
-const LANES = [
-  ["Lane", (one) => html`<span class="name">${one.lane}</span>`],
-  ["Up to", (one) => count(one.upto)],
-  ["Holes", (one) => html`<${Worry} number=${size(one.holes)} />`],
-  ["Received", (one) => count(one.received)],
-  ["Duplicate", (one) => count(one.duplicate)],
-  ["Quarantined", (one) => html`<${Worry} number=${one.quarantined} />`],
-  ["Dropped", (one) => html`<${Dropped} ranges=${one.dropped} />`],
-];
-
-export function Ledger({ ledger }) {
-  if (!ledger.length) return html`<p class="empty">No frames yet.</p>`;
-  const gateways = [...new Set(ledger.map((one) => one.gateway))];
-  return html`<div class="ledgers">${gateways.map((name) => html`
-    <${Book} key=${name} name=${name} lanes=${ledger.filter((one) => one.gateway === name)} />`)}</div>`;
-}
-
-function Book({ name, lanes }) {
-  const epochs = [...new Set(lanes.map((one) => one.epoch))];
-  return html`<article class="card">
-    <h3>${name}</h3>
-    ${epochs.map((epoch) => html`<div key=${epoch}>
-      <p class="muted epoch">epoch <code>${epoch}</code></p>
-      <${Table} caption=${`Lanes of ${name}, epoch ${epoch}`} columns=${LANES} words=${1}
-        rows=${lanes.filter((one) => one.epoch === epoch)} id=${(one) => one.lane} />
-    </div>`)}
-  </article>`;
-}
-
-/** How many frames: a list of inclusive ranges, or a number already. */
-function size(ranges) {
-  return Array.isArray(ranges) ? ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0) : ranges;
-}
-
-function Dropped({ ranges }) {
-  if (!ranges?.length) return "0";
-  const causes = new Map();
-  for (const one of ranges) causes.set(one.cause, (causes.get(one.cause) ?? 0) + one.last - one.first + 1);
-  const oldest = Math.min(...ranges.map((one) => one.oldest || Infinity));
-  const newest = Math.max(...ranges.map((one) => one.newest || 0));
-  const when = newest ? `${clock(oldest)}\u2013${clock(newest)}` : "";
-  return html`<span class="worry">${[...causes].map(([cause, n]) => `${count(n)} ${cause}`).join(", ")}</span>
-    <span class="muted when">${when}</span>`;
 }
 
 export function Table({ caption, columns, rows, id, words = WORDS }) {

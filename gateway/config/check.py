@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from gateway.config.sections import (
     DIALECTS,
+    LEAST_PER_DAY,
     MAX_CHUNK,
     MAX_DETECTORS,
     MAX_HOPS,
@@ -15,16 +16,20 @@ from gateway.config.sections import (
     MAX_SERIES,
     MAX_THRESHOLD,
     MAX_TITLE,
+    MAX_WALL,
     MAX_WINDOWS_LEARNT,
     MIN_CHUNK,
     MIN_HOP,
+    MIN_MEMORY,
     TOPIC_LEVEL,
     Broker,
+    Classify,
     GatewayConfig,
     Http,
     Models,
     Score,
     Source,
+    Tasks,
     Uplink,
     Window,
 )
@@ -53,6 +58,8 @@ def contradictions(config: GatewayConfig) -> Iterator[Contradiction]:
     yield from _detector_contradictions(config)
     yield from _uplink_contradictions(config.uplink)
     yield from _models_contradictions(config.models)
+    yield from _tasks_contradictions(config.tasks)
+    yield from _classify_contradictions(config.classify)
     yield from _http_contradictions(config.http)
 
 
@@ -174,6 +181,19 @@ def _models_contradictions(models: Models) -> Iterator[Contradiction]:
         yield "models.max_bytes", f"{models.max_bytes}B", "1B to 7MiB: a model is one journal record"
 
 
+def _classify_contradictions(classify: Classify) -> Iterator[Contradiction]:
+    if not 0 < classify.margin < 1:
+        yield "classify.margin", classify.margin, "more than 0, less than 1"
+
+
+def _tasks_contradictions(tasks: Tasks) -> Iterator[Contradiction]:
+    for name in ("cpu", "wall"):
+        if not 10**9 <= getattr(tasks, name) <= MAX_WALL:
+            yield f"tasks.{name}", f"{getattr(tasks, name)}ns", "1s to 7d"
+    if tasks.memory < MIN_MEMORY:
+        yield "tasks.memory", f"{tasks.memory}B", "at least 48MiB: numpy alone takes half of it"
+
+
 def _http_contradictions(http: Http) -> Iterator[Contradiction]:
     if http.listen and not _on_loopback(http.listen):
         yield "http.listen", http.listen, 'host:port on loopback, such as "127.0.0.1:9273"'
@@ -191,5 +211,9 @@ def _uplink_contradictions(uplink: Uplink) -> Iterator[Contradiction]:
         yield "uplink.url", uplink.url, "http://host:port or https://host"
     if uplink.url and not (uplink.token_file or uplink.token_env):
         yield "uplink.token_file", "", "the file (or token_env: the variable) that holds this gateway's token"
+    if uplink.max_per_day is not None and uplink.max_per_day < LEAST_PER_DAY:
+        yield "uplink.max_per_day", f"{uplink.max_per_day}B", "at least 64KiB: a connection alone costs some"
+    if uplink.coarse < MIN_HOP:
+        yield "uplink.coarse", f"{uplink.coarse}ns", "at least 1ms"
     if uplink.token_file and uplink.token_env:
         yield "uplink.token_env", uplink.token_env, "only one of token_file and token_env"

@@ -30,6 +30,10 @@ MAX_TITLE = 128
 """Characters of a rule's name, which every alert of it carries."""
 MAX_LIMIT = 1e150
 """`clean` lets no larger value through."""
+MAX_WALL = 7 * 86400 * 10**9
+"""In ns: nobody waits longer for a task."""
+MIN_MEMORY = 48 << 20
+LEAST_PER_DAY = 64 << 10
 MIN_HOP = 10**6
 """In ns, and no less than MAX_SERIES: window number and series share one integer of 63 bits."""
 
@@ -157,6 +161,21 @@ class Models(Section, frozen=True):
     max_bytes: Size = Size(4 << 20)  # of one model
 
 
+class Tasks(Section, frozen=True):
+    """What this gateway computes for the cloud, and within which limits; without `models.public_key` nothing."""
+
+    allow: tuple[str, ...] = ("*",)  # names of tasks
+    cpu: Duration = Duration(600 * 10**9)  # of one task
+    wall: Duration = Duration(3600 * 10**9)
+    memory: Size = Size(128 << 20)
+
+
+class Classify(Section, frozen=True):
+    """What classifiers that were learnt together say here; without one nothing."""
+
+    margin: float = 0.02  # of right answers: by so much must a head of its own, or the version before, be better
+
+
 class PipelineConfig(Section, frozen=True):
     """The part that changes results."""
 
@@ -198,6 +217,8 @@ class Uplink(Section, frozen=True):
     token_env: str = ""
     ca_file: str = ""
     max_rate: Size | None = None  # bytes a second
+    max_per_day: Size | None = None  # bytes, by UTC: for links that are paid by volume
+    coarse: Duration = Duration(600 * 10**9)  # windows at least so long go up in place of finer ones when that is short
     pack_interval: Duration = Duration(200 * 10**6)
     max_in_flight: Size = Size(1 << 20)
 
@@ -221,8 +242,11 @@ class GatewayConfig(Section, frozen=True):
     score: tuple[Score, ...] = ()
     rule: tuple[Rule, ...] = ()
     models: Models = Models()
+    tasks: Tasks = Tasks()
+    classify: Classify = Classify()
     time: Time = Time()
     max_series: int = 100_000
+    min_free: Size | None = None  # of the disk that holds `data`; None: a twentieth of it, at most 512 MiB
     journal: Journal = Journal()
     spool: Spool = Spool()
     uplink: Uplink = Uplink()
@@ -234,11 +258,22 @@ class GatewayConfig(Section, frozen=True):
         return self.bus is not None or bool(self.models.public_key)
 
     @property
+    def windows(self) -> tuple[Window, ...]:
+        """The [[window]]s; with a daily budget also a coarse one for each pattern that has none."""
+        if self.uplink.max_per_day is None:
+            return self.window
+        coarse = self.uplink.coarse
+        covered = {window.series for window in self.window if window.size >= coarse}
+        patterns = {window.series: window for window in reversed(self.window) if window.series not in covered}
+        more = [msgspec.structs.replace(window, size=coarse, hop=None) for window in reversed(patterns.values())]
+        return (*self.window, *more)
+
+    @property
     def pipeline(self) -> PipelineConfig:
         """The part that changes results."""
         return PipelineConfig(
             clean=self.clean,
-            window=self.window,
+            window=self.windows,
             score=self.score,
             rule=self.rule,
             time=self.time,

@@ -62,11 +62,20 @@ class Decode:
 
     def __init__(self, sources: Sequence[Source], series: SeriesTable, recent: Recent, memory: int) -> None:
         self._series = series
-        self._routes = Routes(sources)
-        self._payloads = [Discover(source) if source.format in DIALECTS else payloads_of(source) for source in sources]
+        self._read_as(sources)
         self._memory = Memory(recent, memory)
         self._letters = Letters()
         self._last = 0  # the newest stamp given to a message without event time
+
+    def _read_as(self, sources: Sequence[Source]) -> None:
+        self._routes = Routes(sources)
+        self._payloads = [Discover(source) if source.format in DIALECTS else payloads_of(source) for source in sources]
+
+    def configure(self, sources: Sequence[Source], limit: int, recent: Recent, memory: int) -> None:
+        """Read the next message by other sources, with at most `limit` series; what is known of series stays."""
+        self._read_as(sources)
+        self._series.limit = limit
+        self._memory = Memory(recent, memory)
 
     @property
     def dead_letters(self) -> deque[DeadLetter]:
@@ -83,12 +92,15 @@ class Decode:
         """How often the memory of topics was full."""
         return self._routes.forgotten
 
-    def feed(self, arrivals: Arrivals, now: int) -> Decoded:
-        """Decode what arrived at `now` (ns); new series are in `names`, in the order of their integers."""
-        known = len(self._series)
+    def feed(self, arrivals: Arrivals, now: int, *, adrift: bool = False) -> Decoded:
+        """Decode what arrived at `now` (ns); new series are in `names`, in the order of their integers.
+
+        `adrift`: `now` is not UTC, so say which series got their time from it.
+        """
+        known, before = len(self._series), self._last
         tally = Tally(messages=len(arrivals.topics))
         if not arrivals.topics:
-            return Decoded(no_readings(), [], tally, no_recent())
+            return Decoded(no_readings(), [], tally, no_recent(), _none(adrift))
         slots = self._routes.slots(arrivals.topics)
         shares = [self._read(arrivals, slots, source, rows) for source, rows in self._shares(slots)]
         recent, again = self._remember(arrivals, slots, shares)
@@ -100,7 +112,14 @@ class Decode:
             self._refuse(arrivals, {share.rows[row]: cause for row, cause in share.dead.items()}, now, tally)
             tally.decoded += len(share.rows) - len(share.dead)
             parts += self._readings(share, slots, now, tally)
-        return Decoded(join_readings(parts), self._series.names[known:], tally, recent)
+        readings = join_readings(parts)
+        ours = self._ours(readings, max(now, before + 1)) if adrift else None
+        return Decoded(readings, self._series.names[known:], tally, recent, ours)
+
+    def _ours(self, readings: Readings, first: int) -> NDArray[np.int32]:
+        """Give the series with a stamp of ours, `first` to the last one given."""
+        stamped = (readings.time >= first) & (readings.time <= self._last)
+        return np.unique(readings.series[stamped])
 
     def _remember(
         self, arrivals: Arrivals, slots: Slots, shares: list[_Share]
@@ -205,6 +224,10 @@ class Decode:
         for row, cause in dead.items():
             self._letters.add(now, arrivals.topics[row], cause, arrivals.payloads[row])
             tally.dead[cause] = tally.dead.get(cause, 0) + 1
+
+
+def _none(adrift: bool) -> NDArray[np.int32] | None:
+    return np.empty(0, np.int32) if adrift else None
 
 
 def _of(slots: Slots, rows: Sequence[int]) -> Slots:

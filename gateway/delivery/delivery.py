@@ -12,7 +12,8 @@ Rules:
 4. Bytes in flight and bytes a second are bounded (`pace`).
 5. The cloud's marks are believed if the spool can have sent it all: more than that is a Fork when it greets us, and
    the end of the connection later. What it misses and the spool does not hold is Gone, and must be declared lost.
-6. SILENCE_NS without a receipt that says something new, while frames are in flight, end the connection.
+6. SILENCE_NS without a receipt that says something new, while frames are in flight, end the connection; after QUIET_NS,
+   or four times what the welcome took, its shell finds out whether the link was away.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from collections.abc import Iterator, Mapping
 
 from gateway.delivery.instructions import Close, Fork, Gone, Instruction, Release, Send
 from gateway.delivery.lane import Flight, Lane, newest
-from gateway.delivery.pace import DEFER_NS, SECOND_NS, SILENCE_NS, Pace
+from gateway.delivery.pace import DEFER_NS, QUIET_NS, SECOND_NS, SILENCE_NS, Pace
 from gateway.records import NEVER
-from protocol.messages import LANES, LaneHead, Mark, Receipt, Welcome
+from protocol.messages import COPIED, LANES, LaneHead, Mark, Receipt, Welcome
 
 WEIGHTS = {"alerts": 8, "results": 2, "live": 1, "backlog": 1}
 """Shares of the way while all queues have something to send, in the order that breaks ties."""
@@ -35,10 +36,12 @@ class Delivery:
     def __init__(self, max_in_flight: int, max_rate: int | None, now: int) -> None:
         self.pace = Pace(max_in_flight, max_rate, now)
         self._lanes = {lane: Lane() for lane in LANES}
+        self.barred: frozenset[str] = frozenset()  # lanes that wait, whatever they hold
         self.receipted_frames = 0  # over all connections
         self._open = False
         self._order = 0
-        self._heard = now
+        self.heard = now  # a receipt, or the first frame that one is owed for
+        self.greeted = 0  # ns from our hello to the welcome, on this connection
         self._virtual = 0.0
         self._finish = dict.fromkeys(WEIGHTS, 0.0)
 
@@ -56,7 +59,7 @@ class Delivery:
             return [Fork(reason)]
         for name, lane in self._lanes.items():
             lane.open(welcome.marks.get(name, Mark()), heads[name])
-        self._open, self._heard = True, now
+        self._open, self.heard = True, now
         self.pace.reset(welcome.max_bytes)
         gone = [Gone(name, *missed) for name, lane in self._lanes.items() for missed in lane.gone()]
         return [*self._releases(dict.fromkeys(LANES, 0)), *gone]
@@ -88,7 +91,7 @@ class Delivery:
 
     def _settle(self, done: list[Flight], now: int) -> None:
         last = max(done, key=lambda flight: flight.order)
-        self._heard = now
+        self.heard = now
         self.receipted_frames += len(done)
         self.pace.adapt(sum(flight.size for flight in done), now - last.at)
         deferred = [flight for lane in self._lanes.values() for flight in lane.defer(last.order, now + DEFER_NS)]
@@ -112,12 +115,14 @@ class Delivery:
         lanes = self._lanes
         definitions = lanes["definitions"]
         if definitions.backlog() or definitions.fresh():
-            if seq := definitions.ready(now):
+            if "definitions" not in self.barred and (seq := definitions.ready(now)):
                 yield Send("definitions", "definitions", seq)
             return
         for name in ("alerts", "results"):
-            if seq := lanes[name].ready(now):
+            if name not in self.barred and (seq := lanes[name].ready(now)):
                 yield Send(name, name, seq)
+        if "telemetry" in self.barred:
+            return
         if seq := lanes["telemetry"].fresh():
             yield Send("live", "telemetry", seq)
         if (seq := lanes["telemetry"].backlog()) and lanes["telemetry"].held_until <= now:
@@ -129,7 +134,7 @@ class Delivery:
     def sent(self, send: Send, size: int, now: int) -> None:
         """Note that the frame asked for was handed to the connection."""
         if not self.pace.frames:
-            self._heard = now
+            self.heard = now
         self._order += 1
         self._lanes[send.lane].pass_by(send.seq)
         self._lanes[send.lane].flights[send.seq] = Flight(size, self._order, now)
@@ -137,6 +142,10 @@ class Delivery:
         if send.queue in WEIGHTS:
             self._virtual = self._start(send.queue)
             self._finish[send.queue] = self._virtual + size / WEIGHTS[send.queue]
+
+    def withheld(self, send: Send) -> None:
+        """Note that the frame asked for is not sent on this connection, though the spool has it."""
+        self._lanes[send.lane].pass_by(send.seq)
 
     def absent(self, send: Send, head: LaneHead) -> None:
         """Note that the spool does not have the frame asked for, and what it has of the lane."""
@@ -148,7 +157,7 @@ class Delivery:
         """When (ns) to ask `next` and `tick` again if nothing else happens; NEVER if only an event can help."""
         if not self._open:
             return NEVER
-        silence = self._heard + SILENCE_NS if self.pace.frames else NEVER
+        silence = self.heard + SILENCE_NS if self.pace.frames else NEVER
         if self.pace.full:
             return silence
         if any(True for _ in self._ready(now)):
@@ -156,9 +165,14 @@ class Delivery:
         held = [lane.held_until for lane in self._lanes.values() if lane.held_until > now and lane.backlog()]
         return min([silence, *held])
 
+    @property
+    def quiet(self) -> int:
+        """When (ns) the cloud will have been oddly silent about what it owes; NEVER while it owes nothing."""
+        return self.heard + max(QUIET_NS, 4 * self.greeted) if self.pace.frames else NEVER
+
     def tick(self, now: int) -> list[Instruction]:
         """Let time pass."""
-        if self._open and self.pace.frames and now >= self._heard + SILENCE_NS:
+        if self._open and self.pace.frames and now >= self.heard + SILENCE_NS:
             return [Close(f"no receipt for {SILENCE_NS // SECOND_NS} s")]
         return []
 
@@ -175,7 +189,7 @@ class Delivery:
 def _contradiction(marks: Mapping[str, Mark], heads: Mapping[str, LaneHead], chains: Mapping[str, int]) -> str:
     for name, mark in marks.items():
         if name in heads and newest(mark) >= heads[name].next:
-            return f"{name}: the cloud has frame {newest(mark)}, the next one here is {heads[name].next}"
+            return f"{name}: the cloud has frame {newest(mark)}, the next one here is {heads[name].next}: {COPIED}"
         if mark.chain and chains.get(name, 0) not in (0, mark.chain):
-            return f"{name}: the cloud has another frame {mark.upto} than is here"
+            return f"{name}: the cloud has another frame {mark.upto} than is here: {COPIED}"
     return ""

@@ -17,6 +17,7 @@ FLOOR = 64 << 10
 MAX_FRAMES = 512
 LATE_NS = 2 * 10**9
 DEFER_NS = 5 * 10**9
+QUIET_NS = 10**9
 SILENCE_NS = 120 * 10**9
 SECOND_NS = 10**9
 
@@ -31,11 +32,21 @@ class Pace:
 
     def reset(self, limit: int) -> None:
         """Begin a connection; `limit` is what the cloud allows in flight."""
+        self._allowed = limit
         self.limit = max(min(self._most, limit), 1)
         self.window = min(FLOOR, self.limit)
         self.bytes = self.frames = 0
         self._largest = 0
         self._fastest = NEVER
+
+    def configure(self, limit: int, rate: int | None, now: int) -> None:
+        """Keep other bounds from now on; what is in flight beyond them stays there. Another rate begins anew."""
+        self._most = limit
+        self.limit = max(min(limit, self._allowed), 1)
+        self.window = min(self.window, self.limit)
+        self._largest = max(self._largest, self.bytes - self.limit)
+        if rate != self._rate:
+            self._rate, self._level, self._filled = rate, float(rate or 0), now
 
     @property
     def full(self) -> bool:

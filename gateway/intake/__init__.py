@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from gateway.intake.counters import Counters
 from gateway.intake.hearsay import Hearsay
-from gateway.intake.session import Intake, tls_context
+from gateway.intake.session import Intake, tls_context, tls_of
 
-__all__ = ["Counters", "Hearsay", "Intake", "tls_context"]
+__all__ = ["Counters", "Hearsay", "Intake", "tls_context", "tls_of"]

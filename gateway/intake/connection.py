@@ -32,6 +32,7 @@ from mqtt5 import (
     SubAckReasonCode,
     SubscribePacket,
     TopicFilter,
+    UnsubscribePacket,
 )
 
 from gateway.intake.counters import Counters
@@ -61,7 +62,9 @@ SMALL = 1 << 10
 """Bytes: what comes with longer reads fills packets, and the kernel confirms these by itself."""
 
 PUBACK = np.frombuffer(b"\x40\x02\x00\x00", np.uint8)
-SUBSCRIBE_ID = 1
+
+Subscriptions = Sequence[tuple[str, int]]
+"""Topic filters, and the level of each."""
 
 
 class Owner(Protocol):
@@ -69,12 +72,13 @@ class Owner(Protocol):
 
     counters: Counters
     held: bool
+    gone: Sequence[str]  # topics given up, of which the broker may not have heard
 
     def accepted(self, answer: ConnAckPacket) -> None:
         """Take note that the broker accepted; messages may follow in the same read."""
 
-    def subscribed(self, codes: Sequence[SubAckReasonCode]) -> None:
-        """Take the broker's word about each subscription, in their order."""
+    def subscribed(self, asked: Subscriptions, codes: Sequence[SubAckReasonCode]) -> None:
+        """Take the broker's word about each subscription asked for, in their order."""
 
     def arrived(self, arrivals: Arrivals) -> None:
         """Take what one read held."""
@@ -83,9 +87,7 @@ class Owner(Protocol):
 class Connection(asyncio.BufferedProtocol):
     """One connection; made anew for each attempt."""
 
-    def __init__(
-        self, owner: Owner, number: int, connect: ConnectPacket, subscriptions: Sequence[tuple[str, int]]
-    ) -> None:
+    def __init__(self, owner: Owner, number: int, connect: ConnectPacket, subscriptions: Subscriptions) -> None:
         loop = asyncio.get_running_loop()
         self.number = number
         self.connected = False
@@ -101,7 +103,8 @@ class Connection(asyncio.BufferedProtocol):
         self._pacing = Pacing()
         self._away = False
         self._reading = True
-        self._subscribed = False
+        self._last_id = 0
+        self._asked: dict[int, Subscriptions] = {}  # by packet id: what the broker has not granted or refused yet
         self._heard = False  # since the last ping
         self._listening = True  # without a break since the last ping
         self._timer: asyncio.TimerHandle | None = None
@@ -129,15 +132,15 @@ class Connection(asyncio.BufferedProtocol):
             if nbytes < SMALL:
                 self._confirm()
             self._take(nbytes)
-        except Exception as error:  # noqa: BLE001 - raised again from `ended`: the loop would only log it
-            self._fail(error)
+        except BrokerUnavailable as error:
+            self._give_up(str(error))
         if pause := self._pacing.feed(nbytes, self._loop.time()):
             self._look_away(pause)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End for good."""
-        if exc is not None and not isinstance(exc, OSError):
-            self._fail(exc)
+        if exc is not None and not isinstance(exc, OSError) and not self.ended.done():
+            self.ended.set_exception(exc)  # of ours, from `buffer_updated`: the loop has hung up
         before = "" if self.connected else " before it accepted us: does it speak MQTT 5?"
         self._end(f"connection lost ({exc})" if exc else f"the broker closed the connection{before}")
         self.connected = False
@@ -179,8 +182,7 @@ class Connection(asyncio.BufferedProtocol):
             case ConnAckPacket():
                 self._accept(packet)
             case SubAckPacket():
-                self._subscribed = True
-                self._owner.subscribed(packet.reason_codes)
+                self._owner.subscribed(self._asked.pop(packet.packet_id, ()), packet.reason_codes)
             case DisconnectPacket():
                 self._goodbye(packet)
             case PubRelPacket():
@@ -198,7 +200,9 @@ class Connection(asyncio.BufferedProtocol):
         self.connected = True
         self._max_packet = answer.max_packet_size or 0
         self._owner.accepted(answer)
-        self._subscribe()
+        self._subscribe(self._subscriptions)
+        if answer.session_present:
+            self.unsubscribe(self._owner.gone)
         keepalive = self._connect.keep_alive if answer.server_keep_alive is None else answer.server_keep_alive
         assert self._timer is not None
         self._timer.cancel()
@@ -206,15 +210,32 @@ class Connection(asyncio.BufferedProtocol):
             self._timer = self._loop.call_later(keepalive / 2, self._ping, keepalive / 2)
         self.hold()
 
-    def _subscribe(self) -> None:
+    def resubscribe(self, subscriptions: Subscriptions, new: Subscriptions, gone: Sequence[str]) -> None:
+        """Have these subscriptions from now on, of which some are new; and others no more."""
+        self._subscriptions = subscriptions
+        if self.connected:
+            self._subscribe(new)
+            self.unsubscribe(gone)
+
+    def unsubscribe(self, gone: Sequence[str]) -> None:
+        """Tell the broker that nothing more is wanted of these."""
+        if gone:
+            self._write(UnsubscribePacket(self._next_id(), list(gone)).write())
+
+    def _next_id(self) -> int:
+        self._last_id = self._last_id % 0xFFFF + 1
+        return self._last_id
+
+    def _subscribe(self, subscriptions: Subscriptions) -> None:
         # Kept messages come once, when the subscription is new: after a reconnect they would be old values again.
         filters = [
             TopicFilter(pattern, max_qos=QoS(level), retain_handling=RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS)
-            for pattern, level in self._subscriptions
+            for pattern, level in subscriptions
         ]
         if filters:
-            self._write(SubscribePacket(SUBSCRIBE_ID, filters).write())
-        self._subscribed = not filters
+            number = self._next_id()
+            self._asked[number] = subscriptions
+            self._write(SubscribePacket(number, filters).write())
 
     def _goodbye(self, packet: DisconnectPacket) -> None:
         self.refused = True
@@ -226,7 +247,7 @@ class Connection(asyncio.BufferedProtocol):
         """Ask for a sign of life; a broker that gave none since it was last asked, while we listened, is gone."""
         if self._listening and not self._heard:
             self._give_up(f"the broker was silent for {interval:g} s")
-        elif self._listening and not self._subscribed:
+        elif self._listening and self._asked:
             self._give_up("the broker did not answer our subscriptions")
         else:
             self._heard, self._listening = False, not self._owner.held
@@ -313,13 +334,6 @@ class Connection(asyncio.BufferedProtocol):
     def _end(self, why: str) -> None:
         if not self.ended.done():
             self.ended.set_result(why)
-
-    def _fail(self, error: Exception) -> None:
-        if isinstance(error, BrokerUnavailable):
-            self._end(str(error))
-        elif not self.ended.done():
-            self.ended.set_exception(error)
-        self._abort()
 
 
 def pubacks(packet_ids: Sequence[int]) -> bytes:

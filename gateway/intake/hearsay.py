@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,10 +17,10 @@ import msgspec
 from mqtt5 import ConnAckPacket, ConnectPacket, SubAckReasonCode
 
 from gateway.config import Broker
-from gateway.intake.connection import ANSWER_S, Connection
+from gateway.intake.connection import ANSWER_S, Connection, Subscriptions
 from gateway.intake.counters import Counters
 from gateway.intake.drops import Drops
-from gateway.intake.session import tls_context
+from gateway.intake.session import tls_of
 from gateway.records import Arrivals
 from gateway.segment import Files, write_atomically
 
@@ -35,6 +36,7 @@ class Hearsay:
     """Counts the broker's drops in a file at `path`; `on_drops(total)` hears of each growth, after that is written."""
 
     held = False
+    gone: Sequence[str] = ()
 
     def __init__(  # noqa: PLR0917 - each is of its own type
         self,
@@ -48,19 +50,26 @@ class Hearsay:
         self.counters = Counters()
         self.drops = _read(files, path)
         self._address = broker.address
-        self._tls = tls_context(broker) if self._address[2] else None
-        self._connect = ConnectPacket(
-            client_id, username=broker.username or None, password=password, clean_start=True, keep_alive=KEEPALIVE_S
-        )
+        self.configure(broker, client_id, password, tls_of(broker))
         self._files, self._path, self._on_drops = files, path, on_drops
         self._accepted = self._granted = False
         self._said = self.drops.last
         self._news = asyncio.Event()
 
+    def configure(self, broker: Broker, client_id: str, password: bytes | None, tls: ssl.SSLContext | None) -> None:
+        """Go to this broker, from the next connection on."""
+        if broker.address != self._address:
+            self.drops = self.drops._replace(last=-1)  # another's counter: begin where it stands
+        self._address, self._tls = broker.address, tls
+        self._connect = ConnectPacket(
+            client_id, username=broker.username or None, password=password, clean_start=True, keep_alive=KEEPALIVE_S
+        )
+
     async def run(self) -> None:
         """Hear until cancelled, or until the broker does not let us."""
         async with asyncio.TaskGroup() as tasks:
             writing = tasks.create_task(self._write_for_ever(), name="broker's drops")
+            self._accepted = self._granted = False
             while not (self._accepted and not self._granted):
                 await asyncio.sleep(EVERY_S)
                 await self._live()
@@ -89,8 +98,9 @@ class Hearsay:
         del answer
         self._accepted = True
 
-    def subscribed(self, codes: Sequence[SubAckReasonCode]) -> None:
+    def subscribed(self, asked: Subscriptions, codes: Sequence[SubAckReasonCode]) -> None:
         """Take note whether it lets us hear."""
+        del asked
         self._granted = all(int(code) < REFUSED for code in codes)
 
     def arrived(self, arrivals: Arrivals) -> None:

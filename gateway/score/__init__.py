@@ -104,6 +104,14 @@ class Scoring:
         self._due = min((detector.due() for detector in self._detectors), default=NEVER)
         self._waits = any(detector.is_waiting for detector in self._detectors)
 
+    def leap(self, leap: int, adrift: NDArray[np.bool_]) -> None:
+        """Note that `now` has leapt so far, and event times of these series with it; shape (series,)."""
+        for detector in self._detectors:
+            detector.leap(leap)
+        for one in self._limits:
+            one.leap(leap, adrift)
+        self._look_ahead()
+
     def due(self) -> int:
         """When (ns) a tick would score or tell something; NEVER if nothing waits for time."""
         return self._due

@@ -170,6 +170,12 @@ class Detector:
         if outcome.now >= self._sharing.at:
             self._share(outcome)
 
+    def leap(self, leap: int) -> None:
+        """Let what waits have come, and be told, so much later."""
+        for queue in self._queues.values():
+            queue.leap(leap)
+        self._sharing.leap(leap)
+
     def _settle(self, group: int, queue: Queue, outcome: Outcome) -> None:
         """Score the earliest start that waits."""
         start, values = queue.pop()

@@ -86,6 +86,11 @@ class Limits:
     def _alert(self, series: int, start: int, now: int, value: float) -> Alert:
         return Alert([series], start, 0, now, value, self.rule.title, threshold=self.when.limit, contributions=[1.0])
 
+    def leap(self, leap: int, adrift: NDArray[np.bool_]) -> None:
+        """Let the times of these series have leapt: a condition lasts as it did, and no rate is one over the leap."""
+        self._since[adrift & (self._since != NEVER)] += leap
+        self._mean[adrift] = np.nan
+
     def follow(self, before: Limits) -> None:
         """Go on where the same rule was under another configuration; its series' windows must be the same."""
         same = [

@@ -43,6 +43,10 @@ class Sharing:
         if self._changed and self.at == NEVER:
             self.at = now + self.share
 
+    def leap(self, leap: int) -> None:
+        """Note that `now` has leapt so far."""
+        self.at += leap if self.at != NEVER else 0
+
     def tell(self, entries: list[Moments]) -> None:
         """Note that this has been told."""
         self.at, self._changed = NEVER, False

@@ -60,6 +60,11 @@ class Queue:
         """Tell when (ns) the earliest start has waited long enough."""
         return self.starts[self.order[0]].since + grace if self.order else NEVER
 
+    def leap(self, leap: int) -> None:
+        """Let everything have come so much later."""
+        for start in self.starts.values():
+            start.since += leap
+
     def is_ready(self, members: Sequence[int], definition: int, size: int, passed: Passed) -> bool:
         """Whether the earliest start has all that can come."""
         start = self.order[0]

@@ -74,6 +74,9 @@ class Files(Protocol):
     def free(self, path: Path) -> int:
         """Give the bytes free to us on the file system that holds `path`."""
 
+    def total(self, path: Path) -> int:
+        """Give the bytes of the file system that holds `path`, free or not."""
+
     def monotonic(self) -> float:
         """Give seconds that only grow, to time a sync with."""
 
@@ -168,6 +171,11 @@ class OsFiles:
         status = os.statvfs(path)
         return status.f_bavail * status.f_frsize
 
+    def total(self, path: Path) -> int:
+        """Give the bytes of the file system that holds `path`, free or not."""
+        status = os.statvfs(path)
+        return status.f_blocks * status.f_frsize
+
     def monotonic(self) -> float:
         """Give seconds that only grow, to time a sync with."""
         return time.monotonic()
@@ -256,6 +264,8 @@ def lock_directory(files: Files, directory: Path) -> int:
         make_directory(files, directory)
         return files.lock(directory / "lock")
     except BlockingIOError:
-        raise JournalUnusable(f"{directory} is in use by another process") from None
+        what = f"{directory} is in use by another process: a gateway runs on this data, or a command writes it"
+        raise JournalUnusable(what) from None
     except OSError as error:
-        raise JournalUnusable(f"{directory} cannot be used: {error.strerror}") from error
+        remedy = "`data` must be a directory that this user may write"
+        raise JournalUnusable(f"{directory} cannot be used: {error.strerror}; {remedy}") from error

@@ -152,12 +152,13 @@ class History:
                     self.note_damage([(expected, header.seq - 1)])
                 expected = header.seq + 1
                 try:
-                    yield frame.decode(data, at)
+                    yield frame.opened(data, header, at)
                 except FrameRefused:
                     self.note_damage([(header.seq, header.seq)])
             if expected < below:
                 self.note_damage([(expected, below - 1)])
             from_seq = below
+            del data  # or two files are in memory while the next one is read
 
     def next_here(self, seq: int) -> int:
         """Give the first sequence from `seq` on that can be read, or that the next record will have."""

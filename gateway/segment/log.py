@@ -162,6 +162,12 @@ class Log(History):
         """Whether sequences were given up that the next commit must pass over, before anybody is told of them."""
         return self._passing is not None
 
+    @property
+    def waiting_since(self) -> int:
+        """The stamp (ns) of the oldest record that waits for a commit; 0 if none does."""
+        with self._lock:
+            return self._waiting[0].stamp if self._waiting else 0
+
     def forget_waiting(self) -> tuple[int, int] | None:
         """Give up all records that wait for a commit, and say which; None if there are none or a commit is at work.
 

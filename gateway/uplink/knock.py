@@ -24,7 +24,8 @@ from aiohttp import (
 )
 
 from gateway import config
-from gateway.uplink.uplink import CLOSE_WITHIN_S, PATH, tls_context
+from gateway.uplink.link import tls_context
+from gateway.uplink.uplink import CLOSE_WITHIN_S, PATH
 
 WHOAMI = "/v1/whoami"
 ANSWER_WITHIN_S = 10.0

@@ -7,15 +7,17 @@
 | no connection, 408, 5xx, the connection ends | back-off with full jitter, FIRST_S doubling to LONGEST_S |
 | 429 or 503 with Retry-After, REFUSAL with `retry_after_s` | so long, and a little jitter; not cut short |
 | 401, 403, 413, any other status | LONGEST_S with jitter: trying again without a change is slow on purpose |
-| no WELCOME within WELCOME_WITHIN_S, no pong, no receipt for long | the connection is closed, back-off |
+| no WELCOME for long, no pong, no receipt for long | the connection is closed, back-off |
 | bytes that are no frame, half a frame; a spool that cannot be read | the connection is closed, back-off |
+| the day's budget is spent | the connection is closed until tomorrow (`meter`) |
 
 Rules:
 
 1. Nothing of this stops the gateway: `run` ends by cancellation only, and then the connection is closed.
 2. The back-off begins anew once a connection has brought a receipt. While the cloud is out of reach its port is tried
    every PROBE_S: when that answers, the link is back and the back-off is cut short. `wake` does the same.
-3. Memory is one message of MESSAGE_BYTES and one frame; what is in flight is in the spool.
+3. So it is while a connection is being made, or is silent though the cloud owes an answer: if the link was away and is
+   back (`link`), what hangs is given up, without a word, and the next connection made at once.
 """
 
 from __future__ import annotations
@@ -24,11 +26,10 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from random import Random
-from typing import Protocol
-from urllib.parse import urlsplit
 
 from aiohttp import (
     ClientError,
@@ -36,49 +37,37 @@ from aiohttp import (
     ClientSSLError,
     ClientWebSocketResponse,
     ClientWSTimeout,
-    WSMsgType,
     WSServerHandshakeError,
 )
 
 from gateway import config
-from gateway.delivery import Close, Delivery, Fork, Gone, Instruction, Release
-from gateway.records import NEVER
-from gateway.uplink.failure import Failure, answered, back_off, closed
-from protocol import frame
-from protocol.errors import CloudRefused, CloudUnavailable, ConfigurationRefused, FrameRefused, JournalUnusable
-from protocol.messages import BODIES, Hello, Kind, LaneHead, Mark, Receipt, Refusal, Welcome
+from gateway.delivery import QUIET_NS, Delivery
+from gateway.uplink.conversation import Conversation, Held, Matter
+from gateway.uplink.failure import Failure, answered, back_off
+from gateway.uplink.link import LinkReturned, answers, first_failure, returned, tls_context
+from gateway.uplink.meter import LEAVE_BYTES, LOOK_S, LOST_BYTES, REFUSED_BYTES, TRY_BYTES, Meter
+from protocol.certificates import suspect_clock
+from protocol.errors import CloudUnavailable, JournalUnusable
+from protocol.messages import Hello
 
 log = logging.getLogger("fieldgate.uplink")
 
 PATH = "/v1/uplink"
 CONNECT_WITHIN_S = 15.0
-WELCOME_WITHIN_S = 15.0
 CLOSE_WITHIN_S = 2.0
 PROBE_S = 1.0
-PORTS = {"http": 80, "https": 443}
+PROBE_WITHIN_S = 5.0
+TRY_S = 0.5
+"""Between tries while a connection hangs: what is lost on it is sent again at 0.2, 0.6, 1.4, 3 and 6.2 s."""
+
+TRY_WITHIN_S = 0.9
+"""Before TCP repeats it, after 1 s: or the first one lost would be the first one answered."""
+
+LOST = 3
+"""Tries lost before a connection is given up: more than a poor link loses by chance."""
+
 HEARTBEAT_S = 20.0
-MESSAGE_BYTES = 64 << 10
 MAX_ANSWER = 128 << 10
-
-
-class Held(Protocol):
-    """What the uplink needs of the spool."""
-
-    def heads(self) -> dict[str, LaneHead]:
-        """Say what is held of each lane, durably."""
-        ...
-
-    def chains(self, marks: Mapping[str, Mark]) -> dict[str, int]:
-        """Give the chain of the frame that each mark stands at; 0 where it is not here."""
-        ...
-
-    def read(self, lane: str, seq: int) -> bytes | None:
-        """Give a durable frame, None if there is none."""
-        ...
-
-    def release(self, lane: str, upto: int) -> None:
-        """Note that the cloud has committed these frames."""
-        ...
 
 
 def _nobody(*_: object) -> None:
@@ -86,10 +75,11 @@ def _nobody(*_: object) -> None:
 
 
 class Uplink:
-    """Keeps one connection to the cloud. ConfigurationRefused if `ca_file` cannot be used.
+    """Keeps one connection to the cloud. ConfigurationRefused if `ca_file` cannot be used, unless `tls` is given.
 
     `on_fork(reason)` begins a new epoch, and may raise JournalUnusable; `on_gone(lane, first, last)` declares frames
-    lost that the cloud misses and the spool does not hold; `on_state(connected, why)` hears each change.
+    lost that the cloud misses and the spool does not hold; `on_state(connected, why)` hears each change,
+    `on_time(now)` what the time (ns) is by the cloud's clock, 0 if it does not say.
     """
 
     def __init__(
@@ -100,20 +90,40 @@ class Uplink:
         hello: Callable[[], Hello],
         *,
         rng: Random,
-        on_fork: Callable[[str], None],
+        on_fork: Callable[[str], Awaitable[None]],
         on_gone: Callable[[str, int, int], None],
         on_state: Callable[[bool, str], None] = _nobody,
+        on_time: Callable[[int], None] = _nobody,
+        tls: ssl.SSLContext | bool | None = None,
+        meter: Meter,
     ) -> None:
-        self.url = settings.url.rstrip("/") + PATH
         self.delivery = Delivery(settings.max_in_flight, settings.max_rate, time.monotonic_ns())
-        self.sent = 0
         self.connected = False
-        self._token, self._spool, self._hello, self._rng = token, spool, hello, rng
-        self._on_fork, self._on_gone, self._on_state = on_fork, on_gone, on_state
-        self._tls = tls_context(settings.ca_file)
+        self.meter = meter
+        meter.configure(settings.max_per_day, settings.coarse)
+        self._matter = Matter(self.delivery, spool, hello, on_fork, on_gone, on_time, meter)
+        self._rng = rng
+        self.go_to(settings, token, tls_context(settings.ca_file) if tls is None else tls)
+        self._on_state = on_state
         self._away = False  # nobody answered at the cloud's address
-        self._wanted = asyncio.Event()
+        self._hangs = False  # the connection would not notice that it is closed
         self._woken = asyncio.Event()
+
+    def go_to(self, settings: config.Uplink, token: str, tls: ssl.SSLContext | bool) -> None:
+        """Go to this cloud, from the next connection on: for one at once, end `run` and begin it again."""
+        self.url = settings.url.rstrip("/") + PATH
+        self._token, self._tls = token, tls
+
+    def configure(self, settings: config.Uplink) -> None:
+        """Keep other bounds from the next frame on."""
+        self.delivery.pace.configure(settings.max_in_flight, settings.max_rate, time.monotonic_ns())
+        self.meter.configure(settings.max_per_day, settings.coarse)
+        self._matter.wanted.set()
+
+    @property
+    def sent(self) -> int:
+        """Frames sent up, again ones too."""
+        return self._matter.sent
 
     @property
     def receipted(self) -> int:
@@ -123,7 +133,7 @@ class Uplink:
     def appended(self, lane: str, seq: int) -> None:
         """Note that the spool holds one more frame, durably."""
         self.delivery.appended(lane, seq)
-        self._wanted.set()
+        self._matter.wanted.set()
 
     def wake(self) -> None:
         """Try at once: the link may be back."""
@@ -134,8 +144,11 @@ class Uplink:
         failures = 0
         async with ClientSession() as session:
             while True:
+                await self.meter.opens()
                 before = self.receipted
                 failure = await self._once(session)
+                if isinstance(failure, LinkReturned):
+                    continue
                 failures = 1 if self.receipted > before else failures + 1
                 seconds, patient = back_off(failure, failures, self._rng)
                 if patient:
@@ -145,36 +158,49 @@ class Uplink:
 
     async def _wait(self, seconds: float) -> None:
         """Wait until the time is up, `wake` is called, or a cloud that was out of reach answers."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not await self._is_woken(PROBE_S):
-                    if self._away and await _answers(self.url):
-                        break
+        ends: list[asyncio.Task[bool]] = [asyncio.create_task(self._woken.wait(), name="uplink woken")]
+        if self._away:
+            ends.append(asyncio.create_task(self._found(), name="uplink found"))
+        try:
+            await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
         self._woken.clear()
 
-    async def _is_woken(self, within_s: float) -> bool:
-        try:
-            async with asyncio.timeout(within_s):
-                return await self._woken.wait()
-        except TimeoutError:
-            return False
+    async def _found(self) -> bool:
+        every_s = PROBE_S if self.meter.budget is None else LOOK_S
+        await asyncio.sleep(every_s)
+        return await returned(partial(self._try, PROBE_WITHIN_S), lost=0, every_s=every_s)
 
     # One connection.
 
     async def _once(self, session: ClientSession) -> Failure:
         """Connect and speak until it ends; give the reason."""
+        try:
+            return self._ended(await first_failure(talk=self._talk(session), watch=self._watch()))
+        except JournalUnusable as error:
+            return self._ended(CloudUnavailable(f"the spool cannot be read: {error}"))
+
+    async def _talk(self, session: ClientSession) -> None:
+        self._hangs = False
+        self.meter.begin()
         socket: ClientWebSocketResponse | None = None
         try:
             socket = await self._connect(session)
-            return await self._speak(socket)
-        except (CloudUnavailable, CloudRefused) as failure:
-            return self._ended(failure)
-        except JournalUnusable as error:
-            return self._ended(CloudUnavailable(f"the spool cannot be read: {error}"))
+            await self._speak(socket)
         finally:
             self.delivery.closed()
             self.connected = False
             if socket is not None:
+                self.meter.count(socket)
+                self.meter.spend(LEAVE_BYTES)
+                await self._close(socket)
+
+    async def _close(self, socket: ClientWebSocketResponse) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0 if self._hangs else None):  # a cancelled close aborts
                 await socket.close()
 
     def _ended(self, failure: Failure) -> Failure:
@@ -196,173 +222,44 @@ class Uplink:
                     timeout=ClientWSTimeout(ws_close=CLOSE_WITHIN_S),
                 )
         except WSServerHandshakeError as error:
+            self.meter.spend(REFUSED_BYTES)
             raise answered(error.status, error.headers or {}) from error
         except (ClientError, OSError) as error:  # TimeoutError is an OSError
+            self.meter.spend(LOST_BYTES)
             self._away = not isinstance(error, ClientSSLError)
-            raise CloudUnavailable(f"{self.url}: {error or type(error).__name__}") from error
+            why = suspect_clock(f"{self.url}: {error or type(error).__name__}", time.time_ns())
+            raise CloudUnavailable(why) from error
 
-    async def _speak(self, socket: ClientWebSocketResponse) -> Failure:
-        await self._greet(socket)
+    async def _speak(self, socket: ClientWebSocketResponse) -> None:
+        conversation = Conversation(socket, self._matter)
+        await conversation.greet()
         log.info("uplink: connected to %s", self.url)
         self.connected = True
         self._woken.clear()
         self._on_state(True, f"connected to {self.url}")
-        return self._ended(await self._both(socket))
+        raise await conversation.both()
 
-    async def _both(self, socket: ClientWebSocketResponse) -> Failure:
-        """Send and receive until one of them fails, and say why.
+    # Whether the link was away.
 
-        Not in a task group: until Python 3.13 it loses a cancellation that comes at the moment when a child fails.
-        """
-        both = [
-            asyncio.create_task(self._send_for_ever(socket), name="uplink send"),
-            asyncio.create_task(self._receive_for_ever(socket), name="uplink receive"),
-        ]
-        try:
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in both:
-                task.cancel()
-            await asyncio.gather(*both, return_exceptions=True)
-        errors = [error for task in both if not task.cancelled() and (error := task.exception())]
-        failures = [error for error in errors if isinstance(error, (CloudUnavailable, CloudRefused))]
-        for error in errors:
-            if error not in failures:
-                raise error
-        return failures[0]
-
-    async def _greet(self, socket: ClientWebSocketResponse) -> None:
-        """Say hello, and again with a new epoch if the cloud wants one; CloudUnavailable if it wants a second one."""
-        for _ in range(2):
-            await self._send(socket, frame.message(Kind.HELLO, self._hello()))
-            welcome = await self._welcome(socket)
-            heads, chains = self._spool.heads(), self._spool.chains(welcome.marks)
-            instructions = self.delivery.opened(welcome, heads, time.monotonic_ns(), chains)
-            if not (instructions and isinstance(instructions[0], Fork)):
-                self._follow(instructions)
-                return
-            self._fork(instructions[0].reason)
-        raise CloudUnavailable("the cloud refuses a new epoch")
-
-    async def _welcome(self, socket: ClientWebSocketResponse) -> Welcome:
-        try:
-            async with asyncio.timeout(WELCOME_WITHIN_S):
-                answer = await self._receive(socket)
-        except TimeoutError:
-            raise CloudUnavailable(f"no welcome within {WELCOME_WITHIN_S:g} s") from None
-        if not isinstance(answer, Welcome):
-            raise CloudUnavailable(f"{type(answer).__name__} where a welcome belongs")
-        return answer
-
-    def _fork(self, reason: str) -> None:
-        try:
-            self._on_fork(reason)
-        except JournalUnusable as error:
-            raise CloudUnavailable(f"no new epoch: {error}") from error
-
-    def _follow(self, instructions: list[Instruction]) -> None:
-        for instruction in instructions:
-            match instruction:
-                case Release(lane, upto):
-                    self._spool.release(lane, upto)
-                case Gone(lane, first, last):
-                    self._on_gone(lane, first, last)
-                case Close(reason) | Fork(reason):
-                    raise CloudUnavailable(reason)
-        self._wanted.set()
-
-    # Up.
-
-    async def _send_for_ever(self, socket: ClientWebSocketResponse) -> None:
+    async def _watch(self) -> None:
+        """Raise LinkReturned if what there is of a connection hangs, and the next one would not."""
+        began = time.monotonic_ns()
         while True:
-            self._wanted.clear()
-            now = time.monotonic_ns()
-            self._follow_time(now)
-            if frames := self._gather(now):
-                await self._send(socket, b"".join(frames))
-            else:
-                await self._until(self.delivery.due(now), now)
+            seen = self.connected, self.delivery.heard
+            due = self.delivery.quiet if self.connected else began + QUIET_NS
+            if (left := due - time.monotonic_ns()) > 0:
+                await asyncio.sleep(min(left / 1e9, TRY_S))
+            elif await self._returned(seen):
+                self._hangs = True
+                raise LinkReturned("the link was away and is back")
 
-    def _follow_time(self, now: int) -> None:
-        if instructions := self.delivery.tick(now):
-            self._follow(instructions)
+    async def _returned(self, seen: tuple[bool, int]) -> bool:
+        def over() -> bool:
+            return (self.connected, self.delivery.heard) != seen
 
-    def _gather(self, now: int) -> list[bytes]:
-        """Read the frames of one message from the spool."""
-        frames: list[bytes] = []
-        size = 0
-        while size < MESSAGE_BYTES and (send := self.delivery.next(now)) is not None:
-            data = self._spool.read(send.lane, send.seq)
-            if data is None:
-                self.delivery.absent(send, self._spool.heads()[send.lane])
-                continue
-            self.delivery.sent(send, len(data), now)
-            frames.append(data)
-            size += len(data)
-        self.sent += len(frames)
-        return frames
+        return await returned(partial(self._try, TRY_WITHIN_S), lost=LOST, every_s=TRY_S, over=over)
 
-    async def _until(self, due: int, now: int) -> None:
-        try:
-            async with asyncio.timeout(None if due == NEVER else max(due - now, 0) / 1e9):
-                await self._wanted.wait()
-        except TimeoutError:
-            return
-
-    async def _send(self, socket: ClientWebSocketResponse, data: bytes) -> None:
-        try:
-            await socket.send_bytes(data)
-        except (ClientError, OSError) as error:
-            raise CloudUnavailable(f"the connection ended: {error}") from error
-
-    # Down.
-
-    async def _receive_for_ever(self, socket: ClientWebSocketResponse) -> None:
-        while True:
-            answer = await self._receive(socket)
-            if isinstance(answer, Receipt):
-                self._follow(self.delivery.receipted(answer, time.monotonic_ns()))
-                self._wanted.set()
-
-    async def _receive(self, socket: ClientWebSocketResponse) -> object:
-        """Give the next message; None for a kind that this version does not know."""
-        received = await socket.receive()
-        if received.type is not WSMsgType.BINARY:
-            raise closed(received)
-        try:
-            body = _read(received.data)
-        except FrameRefused as refused:
-            raise CloudUnavailable(f"the cloud's answer is no frame: {refused}") from refused
-        if isinstance(body, Refusal):
-            raise CloudUnavailable(f"the cloud ends it: {body.reason}", body.retry_after_s or None)
-        return body
-
-
-def _read(data: bytes) -> object:
-    if frame.header(data).kind not in BODIES:
-        return None
-    held = frame.decode(data)
-    return frame.load(held.kind, held.body)
-
-
-def tls_context(ca_file: str) -> ssl.SSLContext | bool:
-    """Make the TLS settings of the uplink; ConfigurationRefused if the file of authorities cannot be used."""
-    if not ca_file:
-        return True
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:  # SSLError is an OSError
-        raise ConfigurationRefused("uplink.ca_file", ca_file, f"a readable file of certificates ({error})") from None
-
-
-async def _answers(url: str) -> bool:
-    """Tell whether somebody takes connections at the address."""
-    address = urlsplit(url)
-    try:
-        _, writer = await asyncio.open_connection(address.hostname, address.port or PORTS[address.scheme])
-    except OSError:
-        return False
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
-    return True
+    async def _try(self, within_s: float) -> bool:
+        there = await answers(self.url, within_s)
+        self.meter.spend(TRY_BYTES if there else LOST_BYTES)
+        return there

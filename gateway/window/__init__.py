@@ -13,6 +13,8 @@ Rules:
    window has been stated, `pending` those whose window is open, `late` those that no such window takes any more.
 6. Memory is bounded by open and revisable windows, and these by MAX_WINDOWS per definition (`panes`).
 7. Everything is a function of state and input; where a row lies in memory shows nowhere.
+8. Devices are adrift that got their time from our clock while that was not UTC. When that begins and when it ends, what
+   is open of them is stated as it is, and what was stated is revised no more: their next reading is in another time.
 """
 
 from __future__ import annotations
@@ -82,18 +84,20 @@ class Windowing:
         self._members = members
         self._accounts = members & (np.cumsum(members, axis=0) == 1)
         self._homeless = np.logical_not(members.any(axis=0))
+        self._whole = [bool(every.all()) for every in members]  # whether a definition holds every series
+        self._some_homeless = bool(self._homeless.any())
 
     def feed(self, readings: Readings, now: int) -> tuple[WindowRows, Passed]:
         """Take a batch that arrived now; return the windows that this closes or revises."""
         readings = in_order(readings)
         self._carry_on(now)
         late = windowed = 0
-        for panes, member, accounts in zip(self._panes, self._members, self._accounts, strict=True):
-            inside = readings if member.all() else _select(readings, member[readings.series])
+        for panes, whole, member, accounts in zip(self._panes, self._whole, self._members, self._accounts, strict=True):
+            inside = readings if whole else _select(readings, member[readings.series])
             if inside.rows:
                 missed, revised = panes.feed(inside, accounts, self._watermark.device)
                 late, windowed = late + missed, windowed + revised
-        homeless = int(np.count_nonzero(self._homeless[readings.series]))
+        homeless = int(np.count_nonzero(self._homeless[readings.series])) if self._some_homeless else 0
         self._hear(readings, now)
         rows, stated = self._state()
         return rows, Passed(late, windowed + stated, {"no_window": homeless} if homeless else {})
@@ -103,6 +107,48 @@ class Windowing:
         self._carry_on(now)
         rows, windowed = self._state()
         return rows, Passed(0, windowed, {})
+
+    def drift(self, series: NDArray[np.int32]) -> None:
+        """Note which series got their time from our clock while it is not UTC: their devices are adrift."""
+        self._watermark.adrift[self._watermark.device[series]] = True
+
+    def adrift(self, series: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Tell which series are of devices that are adrift."""
+        found: NDArray[np.bool_] = self._watermark.adrift[self._watermark.device[series]]
+        return found
+
+    def leave(self, series: NDArray[np.int32]) -> tuple[WindowRows, Passed]:
+        """State what is open of those devices of these series that are not adrift yet: it was in another time."""
+        leaving = np.zeros_like(self._watermark.adrift)
+        leaving[self._watermark.device[series]] = True
+        return self._release(leaving & ~self._watermark.adrift, utc=True)
+
+    def land(self) -> tuple[WindowRows, Passed]:
+        """State what is open of devices that are adrift; they are so until `landed`."""
+        return self._release(self._watermark.adrift, utc=False)
+
+    def _release(self, leaving: NDArray[np.bool_], *, utc: bool) -> tuple[WindowRows, Passed]:
+        self._due = None
+        device = self._watermark.device
+        parts = [panes.release(number, device, leaving, utc=utc) for number, panes in enumerate(self._panes)]
+        rows = [rows for rows, _ in parts if rows.rows]
+        return join_windows(rows) if rows else NO_WINDOWS, Passed(0, sum(windowed for _, windowed in parts), {})
+
+    def landed(self) -> None:
+        """No device is adrift any more; what it had stated before it was, is stated."""
+        for panes in self._panes:
+            panes.settle(self._watermark.adrift)
+        self._watermark.adrift[:] = False
+
+    def believe(self, offset: int | None) -> None:
+        """Take what makes UTC of `now`; None: nobody knows."""
+        self._due = None
+        self._watermark.offset = offset
+
+    def leap(self, leap: int | None, now: int) -> int:
+        """Note that `now` has leapt; give how far, as `Watermark.leap` does."""
+        self._due = None
+        return self._watermark.leap(leap, now)
 
     def due(self) -> int:
         """When (ns) a tick would close a window, if nothing arrives before; NEVER if none is open."""
@@ -164,7 +210,7 @@ class Windowing:
         return panes
 
     def snapshot(self) -> State:
-        """Give all state but the series' names and the configuration."""
+        """Give all state but the series' names, the configuration, and what is believed of the clock."""
         device = self._watermark.device
         return {
             "watermark": self._watermark.snapshot(),

@@ -138,8 +138,11 @@ def merge(into: Rows, more: Rows) -> Rows:
     np.minimum(into["minimum"], more["minimum"], out=into["minimum"])
     np.maximum(into["maximum"], more["maximum"], out=into["maximum"])
     earlier, later = more["first_time"] < into["first_time"], more["last_time"] >= into["last_time"]
-    for name, better in (("first", earlier), ("first_time", earlier), ("last", later), ("last_time", later)):
+    for name, better in (("last", later), ("last_time", later)):
         np.copyto(into[name], more[name], where=better)
+    if earlier.any():  # as a rule what arrives later is later
+        for name in ("first", "first_time"):
+            np.copyto(into[name], more[name], where=earlier)
     into["own"] += more["own"]
     into["count"] = count
     return into

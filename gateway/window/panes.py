@@ -47,6 +47,7 @@ class Panes:
         self.pending = 0
         self.stated: NDArray[np.int64] = np.empty(0, np.int64)
         self.gone: NDArray[np.int64] = np.empty(0, np.int64)
+        self.left: NDArray[np.int64] = np.empty(0, np.int64)  # of devices that are adrift: what they had begun in UTC
         self._store = Store()
         self._open = Index()
         self._kept = Index()
@@ -73,6 +74,7 @@ class Panes:
         """Make room for so many devices."""
         new = np.full(devices - len(self.stated), BEFORE_ALL)
         self.stated, self.gone = np.concatenate([self.stated, new]), np.concatenate([self.gone, new])
+        self.left = np.concatenate([self.left, new])
 
     def advance(self, devices: Devices, event: NDArray[np.int64]) -> None:
         """Move the marks of devices whose event time has come this far."""
@@ -166,6 +168,33 @@ class Panes:
         self._keep(keys, slots, device)
         return state(rows, definition, self.hop), windowed
 
+    def release(
+        self, definition: int, device: Devices, leaving: NDArray[np.bool_], *, utc: bool
+    ) -> tuple[WindowRows, int]:
+        """State the open windows of these devices, shape (devices,), as far as they are, and forget the stated ones.
+
+        `utc`: that is where they are, and where the devices may be back before one of them ends.
+        """
+        keys, slots = self._open.take(self._of(self._open.keys, device, leaving))
+        stated, kept = self._kept.take(self._of(self._kept.keys, device, leaving))
+        if utc:
+            self._pull(self.left, np.concatenate([keys, stated]), device)
+        closed = select(self._store.rows, slots)
+        self._store.free(np.concatenate([slots, kept]))
+        windowed = int(closed["own"].sum())
+        self.pending -= windowed
+        return (state(closed, definition, self.hop), windowed) if len(keys) else (NO_WINDOWS, 0)
+
+    def settle(self, landed: NDArray[np.bool_]) -> None:
+        """Let these devices be back in UTC: what was released of them there takes no more readings."""
+        for mark in (self.stated, self.gone):
+            mark[landed] = np.maximum(mark[landed], self.left[landed])
+        self.left[landed] = BEFORE_ALL
+
+    def _of(self, keys: Keys, device: Devices, which: NDArray[np.bool_]) -> NDArray[np.intp]:
+        _, series = split(keys)
+        return which[device[series]].nonzero()[0]
+
     def _ended(self, device: Devices) -> NDArray[np.intp]:
         """Find the open windows that have ended, or must because there are too many; only places among the earliest."""
         if (excess := len(self._open) - self.limit) > 0:
@@ -217,7 +246,8 @@ class Panes:
         self._clear(device)
         slots = np.concatenate([self._open.slots, self._kept.slots])
         rows = columns.encode(Picked(self._store.rows, slots))
-        return {"open": len(self._open), "rows": rows, "stated": self.stated.copy(), "gone": self.gone.copy()}
+        marks = {"stated": self.stated.copy(), "gone": self.gone.copy(), "left": self.left.copy()}
+        return {"open": len(self._open), "rows": rows, **marks}
 
     def restore(self, snapshot: State) -> None:
         """Continue from a snapshot; only on a new definition."""
@@ -230,3 +260,5 @@ class Panes:
         self._kept.add(rows["key"][cut:], slots[cut:])
         self.pending = int(rows["own"][:cut].sum())
         self.stated, self.gone = snapshot["stated"].copy(), snapshot["gone"].copy()
+        if "left" in snapshot:  # not in a checkpoint of an earlier version
+            self.left = snapshot["left"].copy()

@@ -4,9 +4,11 @@ Rules:
 
 1. A device is the part of a series' name before the last "/" (all of it, where there is none).
 2. A device's event time is the latest of its readings; it never decreases.
-3. A device silent for `idle` has it carried on by our own clock: event time + (now - last arrival), but never beyond
-   `now` (unless its own readings say so): when our clock jumps from 1970 to today, a device whose clock was right all
-   the time must not be carried fifty years on.
+3. A device silent for `idle` has it carried on by elapsed time: event time + (now - last arrival). When `now` leaps
+   (from 1970 to today, or over the time in which the gateway was off), so do last arrivals: only what we have lived
+   through is silence. While our clock is believed (`offset` makes UTC of `now`), nothing is carried beyond it: a device
+   that is ahead, or was heard sooner than usual, has its full time. While it is not, the device's time is all there is.
+   A device is adrift that got its time from our clock while that was not UTC: `now` itself is its time.
 4. A definition's watermark is event time - lateness; the windows keep it, as they keep what follows from it.
 """
 
@@ -32,6 +34,8 @@ class Watermark:
         self.device: Devices = np.empty(0, np.int64)  # of each series
         self.event: NDArray[np.int64] = np.empty(0, np.int64)
         self.arrived: NDArray[np.int64] = np.empty(0, np.int64)
+        self.adrift: NDArray[np.bool_] = np.empty(0, bool)
+        self.offset: int | None = 0
         self._numbers: dict[str, int] = {}
 
     @property
@@ -47,6 +51,7 @@ class Watermark:
         new = len(numbers) - len(self.event)
         self.event = np.concatenate([self.event, np.full(new, BEFORE_ALL)])
         self.arrived = np.concatenate([self.arrived, np.full(new, NEVER)])
+        self.adrift = np.concatenate([self.adrift, np.zeros(new, bool)])
         return len(numbers)
 
     def hear(self, series: NDArray[np.int32], time: NDArray[np.int64], now: int) -> Devices:
@@ -59,18 +64,37 @@ class Watermark:
     def silent(self, now: int, idle: int) -> tuple[Devices, NDArray[np.int64]]:
         """Give the devices that are silent, and how far their event time is carried on."""
         devices = (self.arrived <= now - idle).nonzero()[0]
+        if not len(devices):
+            return devices, devices
         event = self.event[devices]
-        return devices, np.minimum(event + (now - self.arrived[devices]), np.maximum(event, now))
+        carried = event + (now - self.arrived[devices])
+        if self.offset is None:
+            return devices, carried
+        return devices, np.minimum(carried, np.maximum(event, now + self._offsets(devices)))
+
+    def _offsets(self, devices: Devices) -> NDArray[np.int64]:
+        return np.where(self.adrift[devices], 0, self.offset or 0)
 
     def reach(self, devices: Devices, event: NDArray[np.int64], idle: int) -> NDArray[np.int64]:
         """Tell when silence alone carries devices on to `event`, which is beyond their event time."""
         arrived = self.arrived[devices]
-        return np.maximum(np.maximum(arrived + idle, arrived + (event - self.event[devices])), event)
+        elapsed = np.maximum(arrived + idle, arrived + (event - self.event[devices]))
+        return elapsed if self.offset is None else np.maximum(elapsed, event - self._offsets(devices))
+
+    def leap(self, leap: int | None, now: int) -> int:
+        """Note that `now` has leapt to where it is; where it is not known how far, as far as from the last arrival."""
+        heard = self.arrived != NEVER
+        if leap is None:
+            leap = now - int(self.arrived[heard].max()) if heard.any() else 0
+        self.arrived[heard] += leap
+        return leap
 
     def snapshot(self) -> State:
-        """Give all state but the names."""
-        return {"event": self.event.copy(), "arrived": self.arrived.copy()}
+        """Give all state but the names and `offset`."""
+        return {"event": self.event.copy(), "arrived": self.arrived.copy(), "adrift": self.adrift.copy()}
 
     def restore(self, state: State) -> None:
         """Continue from a snapshot; the same series must have been defined."""
         self.event, self.arrived = state["event"].copy(), state["arrived"].copy()
+        if "adrift" in state:  # not in a checkpoint of an earlier version
+            self.adrift = state["adrift"].copy()

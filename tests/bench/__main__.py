@@ -1,8 +1,9 @@
 """Print each number of the README with its baseline of the same run, one JSON object a line.
 
-python -m tests.bench                 # all rows, about thirteen minutes
+python -m tests.bench                 # all rows, about forty minutes
 python -m tests.bench throughput wire # some of them
 python -m tests.bench detectors --data DIR  # on public sets (skab_valve1.npz, nab.npz), which are not part of this
+python -m tests.bench learning [--data DIR] # on digits, and on hapt_acc_users_1-5_10-15.npz where it is, five minutes
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import alert, broker, detectors, quiet, throughput, uplink
+from tests.bench import alert, broker, ceiling, detectors, drain, learning, quiet, recovery, throughput, uplink, writes
 from tests.bench.rig import machine, say
 
 Figures = dict[str, object]
@@ -32,16 +33,20 @@ ROWS: dict[str, Callable[[], Iterator[Figures]]] = {
     "idle": quiet.idle,
     "memory": quiet.memory,
     "disk": quiet.disk,
+    "recovery": recovery.measure,
+    "writes": writes.measure,
+    "drain": drain.measure,
+    "ceiling": ceiling.measure,
 }
 
 
 def main() -> None:
     """Measure the rows asked for, or all of them; `detectors` only where its data are."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}, detectors; all without one")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}, learning, detectors")
     parser.add_argument("--data", type=Path, help="directory of the public sets")
     asked = parser.parse_args()
-    rows = dict(ROWS)
+    rows = ROWS | {"learning": lambda: learning.measure(asked.data)}
     if data := asked.data:
         rows["detectors"] = lambda: detectors.measure(data)
     if unknown := [name for name in asked.rows if name not in rows]:

@@ -25,11 +25,11 @@ DAY_S = 86_400
 
 
 @contextlib.contextmanager
-def beside_a_broker(directory: Path) -> Iterator[tuple[Gateway, str]]:
+def beside_a_broker(directory: Path, more: str = SOURCES) -> Iterator[tuple[Gateway, str]]:
     """Run a gateway behind the embedded broker; give it and the broker's address."""
     with (
         EmbeddedBroker(directory, free_port(), free_port()) as broker,
-        gateway(directory, broker.url, SOURCES) as running,
+        gateway(directory, broker.url, more) as running,
     ):
         running.ready()
         yield running, broker.url

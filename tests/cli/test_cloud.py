@@ -58,5 +58,13 @@ def test_a_gateway_is_enrolled_with_a_configuration_that_can_be_used(
     assert settings.score
 
 
+def test_a_directory_in_which_no_cloud_was_yet_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for name in ("pump-7", "pump-8"):
+        assert main.run(["cloud", "gateways", "add", name, "--data", str(tmp_path)]) == 0
+        said.append(capsys.readouterr().err)
+    assert said == [f"{tmp_path}: no cloud was here yet; one that runs elsewhere is named by CONFIG or --data\n", ""]
+
+
 def test_a_name_that_is_none_is_refused(tmp_path: Path) -> None:
     assert main.run(["cloud", "gateways", "add", "no/name", "--data", str(tmp_path)]) == 78

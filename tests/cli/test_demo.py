@@ -32,7 +32,7 @@ async def demo(*options: str) -> Process:
 
 
 async def test_a_demonstration_loses_nothing_and_says_so_in_one_object(tmp_path: Path) -> None:
-    process = await demo("--seconds", "2", "--gateways", "1", "--data", str(tmp_path), "--json")
+    process = await demo("--seconds", "4", "--gateways", "1", "--data", str(tmp_path), "--json")
     async with asyncio.timeout(DEADLINE_S):
         out, err = await process.communicate()
     assert (process.returncode, err) == (0, b"")

@@ -29,10 +29,8 @@ from cli.main import run
 from cloud.api import Api
 from cloud.app import API, create_app
 from cloud.config import parse as parse_cloud
-from gateway import pipeline
-from gateway.config import GatewayConfig
-from gateway.pipeline import Pipeline
 from gateway.segment import OsFiles
+from tests.at_work import at_work
 from tests.fake_broker import FakeBroker
 from tests.faults.disk import FaultyFiles
 from tests.waiting import DEADLINE_S, until
@@ -80,18 +78,6 @@ def uplink(directory: Path, url: str, token: str) -> str:
     path = directory / "token"
     path.write_text(token)
     return f'[uplink]\nurl = "{url}"\ntoken_file = "{path}"'
-
-
-@asynccontextmanager
-async def gateway(settings: GatewayConfig) -> AsyncIterator[Pipeline]:
-    """A gateway that runs on this loop."""
-    stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(pipeline.run(settings, on_ready=ready.set_result, stop=stop), name="gateway")
-    try:
-        yield await asyncio.wait_for(ready, DEADLINE_S)
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, DEADLINE_S)
 
 
 @pytest.fixture
@@ -250,7 +236,7 @@ async def test_a_running_gateway_keeps_its_session_its_lock_and_its_connection_t
 ) -> None:
     async with cloud(tmp_path) as (api, url):
         path = configuration(tmp_path, mosquitto(*shipped()), uplink(tmp_path, url, api.tokens.issue("barn")))
-        async with gateway(load(path)) as running:
+        async with at_work(load(path)) as running:
             await until(lambda: running.vitals().cloud_connected and not running.vitals().lacking, "connected")
             assert running.inward.intake is not None
             before = (running.inward.intake.counters.connections, running.inward.intake.counters.sessions_lost)

@@ -113,6 +113,22 @@ def of(**changes: Any) -> Facts:
             id="1970",
         ),
         pytest.param(of(synchronised=False), "clock", "warn", "nothing keeps it right", "timedatectl", id="drifting"),
+        pytest.param(
+            of(devices=Refused("tls", "certificate verify failed: certificate is not yet valid")),
+            "broker",
+            "fail",
+            "not yet valid",
+            "this machine's clock is the likely cause: let systemd-timesyncd",
+            id="a broker of tomorrow",
+        ),
+        pytest.param(
+            of(cloud=Cloud("tls", "certificate verify failed: certificate is not yet valid")),
+            "cloud",
+            "fail",
+            "not yet valid",
+            "this machine's clock is the likely cause: let systemd-timesyncd",
+            id="a cloud of tomorrow",
+        ),
         pytest.param(of(synchronised=None), "clock", "ok", "the kernel does not tell", "", id="a silent kernel"),
         pytest.param(
             of(trouble="Permission denied"),

@@ -145,6 +145,13 @@ async def test_silence_is_told_from_a_broker_that_is_not_there(
     assert not path.exists()
 
 
+async def test_a_directory_that_is_not_there_is_told_before_anybody_listens(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await init("mqtt://127.0.0.1:1", tmp_path / "absent" / "gateway.toml") == 1
+    assert capsys.readouterr().err.startswith(f"fieldgate: {tmp_path}/absent/gateway.toml: there is no such directory")
+
+
 async def test_a_broker_that_does_not_let_us_listen_is_told_of(fake_broker: FakeBroker) -> None:
     listening = asyncio.create_task(hear(Broker(url=fake_broker.url), None, 30))
     await (await fake_broker.accept()).greet(codes=[0x87])

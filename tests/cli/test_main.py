@@ -155,7 +155,7 @@ def test_a_file_that_is_no_configuration_ends_with_78(
 
 ERRORS = [
     ("ours", JournalUnusable("the disk is full"), 1, "fieldgate: the disk is full"),
-    ("with data", CloudRefused(401, "no such token"), 1, "fieldgate: (401, 'no such token')"),
+    ("with data", CloudRefused(401, "no such token"), 1, "fieldgate: no such token"),
     (
         "the system's",
         FileNotFoundError(2, "No such file or directory", "/x"),

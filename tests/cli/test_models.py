@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import pytest
 
 from cli import main
-from cli.models import lines, url_of
+from cli.ask import url_of
+from cli.models import lines
 from cloud.config import CloudConfig, parse
 from protocol.errors import ConfigurationRefused
 
@@ -29,10 +30,19 @@ class Answers(BaseHTTPRequestHandler):
     asked: ClassVar[list[tuple[str, str | None]]] = []
 
     def do_GET(self) -> None:
+        good = self.headers["Authorization"] in (None, "Bearer admin")
+        self.answer(200 if good else 401, BODY if good else {})
+
+    def do_POST(self) -> None:
+        good = self.headers["Authorization"] == "Bearer admin"
+        refused = {"error": {"what": "the admin token is needed", "where": "header Authorization", "do": "send it"}}
+        self.answer(200 if good else 401, {"model": "bearing", "version": 5, "of": 3} if good else refused)
+
+    def answer(self, status: int, body: dict[str, Any]) -> None:
         self.asked.append((self.path, self.headers["Authorization"]))
-        self.send_response(200 if self.headers["Authorization"] in (None, "Bearer admin") else 401)
+        self.send_response(status)
         self.end_headers()
-        self.wfile.write(json.dumps(BODY).encode())
+        self.wfile.write(json.dumps(body).encode())
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -120,3 +130,36 @@ def test_who_does_not_answer_or_refuses_is_told_in_a_line(tmp_path: Path, capsys
         capsys.readouterr().err
         == f"fieldgate: {url} does not answer ([Errno 111] Connection refused): does the cloud run?\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        pytest.param([], "/v1/rollback?model=bearing", id="to the one before"),
+        pytest.param(["--to", "3"], "/v1/rollback?model=bearing&version=3", id="to a version"),
+    ],
+)
+def test_a_model_goes_back_by_configuration_or_by_url_and_token(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], path: str
+) -> None:
+    token = tmp_path / "admin.token"
+    token.write_text("admin\n")
+    with answering() as port:
+        url, config = f"http://127.0.0.1:{port}", tmp_path / "cloud.toml"
+        config.write_text(f'data = "{tmp_path}"\nlisten = "127.0.0.1:{port}"\n')
+        command = ["cloud", "models", "rollback", "bearing"]
+        assert main.run([*command, str(config), *options]) == 0
+        assert capsys.readouterr().out == "bearing: version 5 is version 3 again\n"
+        assert main.run([*command, url, "--token-file", str(token), "--json", *options]) == 0
+        assert json.loads(capsys.readouterr().out) == {"model": "bearing", "version": 5, "of": 3}
+        assert main.run([*command, url]) == 1
+        assert capsys.readouterr().err == f"fieldgate: {url} answered 401: the admin token is needed; send it\n"
+    assert Answers.asked == [(path, "Bearer admin")] * 2 + [("/v1/rollback?model=bearing", None)]
+
+
+def test_show_may_be_said_or_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering() as port:
+        for words in (["show"], []):
+            assert main.run(["cloud", "models", *words, f"http://127.0.0.1:{port}"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[: len(said) // 2] == said[len(said) // 2 :]

@@ -7,11 +7,14 @@ import json
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from cli import simulate as simulating
 from cli.broker import EmbeddedBroker
+from cli.main import run
 from cli.series import FileRefused
 from cli.simulate import tables
 
@@ -42,6 +45,17 @@ async def test_json_is_one_object_and_nothing_else(embedded_broker: EmbeddedBrok
         "in_flight": 0,
         "refused": 0,
     }
+
+
+def test_a_broker_that_never_answers_is_a_failure(
+    free_port: Callable[[], int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulating, "FINISH_S", 0.2)
+    url = f"mqtt://127.0.0.1:{free_port()}"
+    code = run(["simulate", "--broker", url, "--devices", "1", "--rate", "9", "--seconds", "0.2", "--json"])
+    said = capsys.readouterr()
+    assert (code, json.loads(said.out)["published"]) == (1, 0)
+    assert said.err.startswith(f"fieldgate: nothing could be published: {url.removeprefix('mqtt://')}: ")
 
 
 async def test_told_to_stop_it_waits_for_acknowledgements_and_says_which_it_has(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -40,9 +40,9 @@ async def devices(broker: EmbeddedBroker) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def gateway(broker: EmbeddedBroker, data: Path, source: str) -> AsyncIterator[list[str]]:
+async def gateway(url: str, data: Path, source: str) -> AsyncIterator[list[str]]:
     """Run a gateway that is watched; give what is said of it."""
-    text = f'name = "g-{data.name}"\ndata = "{data}"\n[devices]\nurl = "{broker.url}"\n[[source]]\n{source}\n'
+    text = f'name = "g-{data.name}"\ndata = "{data}"\n[devices]\nurl = "{url}"\n[[source]]\n{source}\n'
     said: list[str] = []
     watching: list[asyncio.Task[None]] = []
     stop = asyncio.Event()
@@ -64,5 +64,22 @@ async def gateway(broker: EmbeddedBroker, data: Path, source: str) -> AsyncItera
 async def test_why_nothing_is_recorded_is_said(
     embedded_broker: EmbeddedBroker, tmp_path: Path, source: str, expected: str
 ) -> None:
-    async with devices(embedded_broker), gateway(embedded_broker, tmp_path, source) as said:
+    async with devices(embedded_broker), gateway(embedded_broker.url, tmp_path, source) as said:
         await until(lambda: any(expected in text for text in said), expected)
+
+
+async def test_a_broker_that_is_not_there_is_said_once_and_its_silence_after_that(
+    free_port: Callable[[], int], mosquitto: Callable[..., str], tmp_path: Path
+) -> None:
+    port = free_port()
+    url = f"mqtt://127.0.0.1:{port}"
+    async with gateway(url, tmp_path / "data", 'topic = "{device}/{measurement}"') as said:
+        await until(lambda: said, "no broker")
+        mosquitto(port=port)
+        await until(lambda: len(said) > 1, "a broker, and no message")
+    first, second = (text.splitlines() for text in said)
+    assert first == [
+        f"Nothing has been recorded for 0.3 s: there is no connection to {url}.",
+        "Does a broker run there, and does it speak MQTT 5? devices.url says where it is.",
+    ]
+    assert second[1].startswith("No message has come")

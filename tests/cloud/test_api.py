@@ -53,6 +53,10 @@ async def test_every_answer_has_its_documented_shape(served: Served, wire: Wire)
     _, body = await served.get("/v1/ledger?gateway=barn")
     lanes = {lane["lane"]: (lane["upto"], lane["holes"], lane["queued"]) for lane in body["ledger"]}
     assert lanes == {"definitions": (1, [], 0), "alerts": (1, [], 0), "results": (0, [], 0), "telemetry": (1, [], 0)}
+    epoch = {"epoch": "0000000000000007", "began": 1000 * S, "heard": 1000 * S}
+    epoch |= {"fork": "", "remark": "", "remarked": 0}
+    account = {"gateway": "barn", "online": True, "last_seen": 12 * S, "epoch": epoch["epoch"], "counts": {}}
+    assert (body["gateways"], body["now"]) == ([account | {"epochs": [epoch]}], 12 * S)
     _, stats = await served.get("/v1/stats")
     assert stats["latency_ms"] == {"p50": pytest.approx(2000, rel=0.01), "p99": pytest.approx(2000, rel=0.01)}
     assert (stats["windows_stored"], stats["gateways_online"]) == (1, 1)
@@ -64,7 +68,7 @@ async def test_a_gateway_hears_whose_token_it_has_and_nothing_is_noted_of_it(ser
     status, refused = await served.get("/v1/whoami", Authorization="Bearer wrong")
     assert (status, refused["error"]["what"]) == (401, "no gateway has this token")
     assert (await served.get("/v1/gateways"))[1] == {"gateways": []}
-    assert (await served.get("/v1/ledger"))[1] == {"ledger": []}
+    assert (await served.get("/v1/ledger"))[1] == {"ledger": [], "gateways": [], "now": served.clock.now}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +91,28 @@ async def test_a_bad_request_is_answered_with_what_where_and_what_to_do(
     assert (answered, body["error"]["where"]) == (status, where)
     assert body["error"]["what"]
     assert body["error"]["do"]
+
+
+@pytest.mark.parametrize(
+    ("token", "path", "status", "what"),
+    [
+        pytest.param("", "?model=t2", 401, "the admin token is needed", id="nobody, though on this machine"),
+        pytest.param("gateway", "?model=t2", 401, "the admin token is needed", id="a gateway"),
+        pytest.param("admin", "", 400, "model is missing", id="no model"),
+        pytest.param("admin", "?model=t2&version=0", 400, "version is 0", id="no version"),
+        pytest.param("admin", "?model=t2", 409, "this cloud makes no models", id="without a bus"),
+    ],
+)
+async def test_going_back_is_refused_to_whom_and_where_it_cannot_be(
+    served: Served, token: str, path: str, status: int, what: str
+) -> None:
+    tokens = {"": "", "gateway": served.token, "admin": served.api.tokens.token_file("admin").read_text().strip()}
+    headers = {"Authorization": f"Bearer {tokens[token]}"}
+    async with served.client.post(f"/v1/rollback{path}", headers=headers) as answer:
+        assert (answer.status, (await answer.json())["error"]["what"]) == (status, what)
+    served.client.session.cookie_jar.update_cookies({"fieldgate": tokens["admin"]})  # a page elsewhere could send it
+    async with served.client.post("/v1/rollback?model=t2") as answer:
+        assert answer.status == 401
 
 
 async def test_only_reading_is_allowed(served: Served) -> None:

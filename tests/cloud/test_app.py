@@ -128,7 +128,7 @@ async def test_a_database_that_is_none_is_refused_by_its_key(tmp_path: Path) -> 
 
 async def test_two_clouds_on_one_database_are_refused(tmp_path: Path) -> None:
     async with running(config(tmp_path)):
-        with pytest.raises(ConfigurationRefused, match="locked"):
+        with pytest.raises(ConfigurationRefused, match="in use by another process"):
             await run(config(tmp_path), stop=asyncio.Event())
 
 

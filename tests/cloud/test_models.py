@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -123,3 +124,29 @@ async def test_an_alert_is_shown_as_it_is_stored_and_only_once(served: Served, w
     assert (told[0]["contributions"], told[0]["missing"], told[0]["threshold"]) == ([0.9, 0.1], ["b/t"], 6.0)
     _, text = await served.get("/metrics")
     assert "fieldgate_alerts_stored_total 2.0" in text.splitlines()
+
+
+@pytest.mark.parametrize("settings", [pytest.param("with_bus", id="bus")], indirect=True)
+async def test_a_model_goes_back_when_it_is_told_to_by_the_admin_token(
+    served: Served, embedded_broker: EmbeddedBroker
+) -> None:
+    wire, served.token = Wire("loft"), served.api.tokens.issue("loft")  # the broker keeps what others' clouds said
+    socket = await served.begin(wire)
+    admin = {"Authorization": f"Bearer {served.api.tokens.token_file('admin').read_text().strip()}"}
+
+    async def go_back(query: str) -> tuple[int, dict[str, Any]]:
+        async with served.client.post(f"/v1/rollback?model=bearing{query}", headers=admin) as answer:
+            return answer.status, await answer.json()
+
+    public = served.api.tokens.signer().public
+    async with connected(embedded_broker, "loft-ear") as bus, taking(bus, "loft", public) as loft:
+        await learns(served, socket, wire, 60)
+        first = await loft.version(1)
+        status, refused = await go_back("")
+        assert (status, refused["error"]["what"]) == (404, "bearing has no version before")
+        served.clock.now += 3600 * S
+        await learns(served, socket, wire, 6000)
+        assert (await loft.version(2)).digest != first.digest
+        assert await go_back("") == (200, {"model": "bearing", "version": 3, "of": 1})
+        assert (await loft.version(3)).digest == first.digest
+        assert await go_back("&version=2") == (200, {"model": "bearing", "version": 4, "of": 2})

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from cloud.app import PAGES
+from protocol.frame import message as frame_of
 from protocol.messages import Cover, Kind, Loss, LossesBody
 from tests.browser import Page
 from tests.cloud.wire import Served, Socket, Wire, definitions, windows_body
@@ -141,10 +142,40 @@ async def test_nothing_sticks_out(cloud: Served, wire: Wire, page: Page, width: 
     await socket.receipt("results", 1)
     await page.open(address(cloud), width=width, scheme=scheme)
     await page.shows(f"{INKED.format(CARD.format(2))} > 100")
-    await page.shows("document.querySelector('.ledgers').innerText.includes('123,455 spool_full')")
+    await page.shows("document.querySelector('.ledgers').innerText.includes('123,455 frames dropped, spool_full')")
     assert await page.ask("document.documentElement.scrollWidth") <= width
     wide = "[...document.querySelectorAll('.card')].filter((card) => card.scrollWidth > card.clientWidth).length"
     assert await page.ask(wide) == 0
+
+
+async def test_what_is_missing_what_waits_and_what_is_odd_is_told_in_words(
+    cloud: Served, wire: Wire, page: Page
+) -> None:
+    socket = await report(cloud, wire)
+    counts = {"broker": 40, "frames.alerts.damaged": 1}
+    loss = Loss("telemetry", 2, 3, "damaged", 0, cloud.clock.now)
+    await socket.send(wire.frame("results", Kind.LOSSES, LossesBody(Cover(), [loss], counts)))
+    await socket.receipt("results", 1)
+    wire.seq |= {"telemetry": 3, "alerts": 7}
+    later = {"alerts": cloud.clock.now - 180 * 1_000_000_000}
+    await socket.send(frame_of(Kind.HELLO, wire.hello(since=later, reason="the data directory was copied")))
+    await socket.receive()
+    await page.open(address(cloud))
+    await page.shows(
+        "document.querySelector('.ledgers').innerText.includes('2 frames dropped, damaged, spooled before')"
+    )
+    text = await page.ask("document.querySelector('.ledgers').innerText")
+    for words in (
+        "the data directory was copied",
+        "Its broker dropped 40 messages, of this or other clients.",
+        "alerts: 1 frame lost with an earlier epoch, damaged",
+    ):
+        assert words in text
+    row = "[...document.querySelectorAll('.ledgers tbody tr')].find((row) => row.innerText.startsWith('alerts'))"
+    cells = await page.ask(f"[...{row}.cells].map((cell) => cell.innerText)")
+    assert [cells[0], *cells[4:]] == ["alerts", "0", "0", "7", "3\u00a0min"]
+    fleet = await page.ask("document.querySelector('section[aria-labelledby=fleet]').innerText")
+    assert "its broker dropped 40 messages" in fleet
 
 
 @pytest.mark.parametrize("settings", ['listen = "0.0.0.0:8480"'], ids=["beyond this machine"])

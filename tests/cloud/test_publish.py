@@ -184,11 +184,11 @@ async def test_rolling_back_is_a_new_version_with_old_content(cloud: Cloud, barn
     await cloud.learns("barn", 600)
     second = await barn.version(2)
     assert second.digest != first.digest
-    assert await cloud.publish.roll_back("t2", 1) == 3
+    assert await cloud.publish.roll_back("t2") == (3, 1)
     third = await barn.version(3)
     assert (third.digest, third.size) == (first.digest, first.size)
     assert len((await barn.take(third)).entries) == 1
-    for model, version in (("t2", 9), ("other", 1)):
+    for model, version in (("t2", 9), ("other", 1), ("other", None)):
         with pytest.raises(ModelRefused, match="version"):
             await cloud.publish.roll_back(model, version)
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud.config import Models
-from cloud.registry import NEVER, SETTLE, Registry, combined
+from cloud.registry import NEVER, SETTLE, Registry, before, combined
 from cloud.store import Learnt, Published
+from cloud.store.answers import VersionView
 from learning import baseline, statistics
 from learning.baseline import Baseline
 from protocol.messages import Moments
@@ -21,6 +22,28 @@ from protocol.settings import Duration
 from tests.cloud.wire import S
 
 NO_END = Models(min_interval=Duration(600 * S), growth=2.0, refresh=Duration(36_000 * S), expires_after=Duration(0))
+
+
+def view(number: int, content: str) -> VersionView:
+    return VersionView(number, content, "baseline/1", 9, 0, 0, 60)
+
+
+@pytest.mark.parametrize(
+    ("versions", "expected"),
+    [
+        pytest.param([], None, id="none"),
+        pytest.param([(1, "a")], None, id="nothing before"),
+        pytest.param([(2, "b"), (1, "a")], 1, id="the one before"),
+        pytest.param([(3, "b"), (2, "b"), (1, "a")], 1, id="the same content again"),
+        pytest.param([(3, "a"), (2, "b"), (1, "a")], 2, id="back from where it went back to"),
+        pytest.param([(1, "a"), (3, "c"), (2, "b")], 2, id="in any order"),
+    ],
+)
+def test_a_model_goes_back_to_the_newest_version_of_other_content(
+    versions: list[tuple[int, str]], expected: int | None
+) -> None:
+    found = before([view(*one) for one in versions])
+    assert (found.version if found else None) == expected
 
 
 class Heard(NamedTuple):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cloud.store import (
@@ -21,10 +22,14 @@ from cloud.store import (
     Published,
     Store,
     Totals,
+    Windows,
 )
 from cloud.store.answers import (
+    AccountView,
     AlertView,
+    CauseView,
     DropView,
+    EpochView,
     FrameCounts,
     GatewayView,
     ModelView,
@@ -35,8 +40,19 @@ from cloud.store.answers import (
 )
 from cloud.store.sqlite import SqliteStore
 from protocol.errors import StoreUnavailable
-from protocol.messages import Alert, Cover, DefinitionsBody, LaneHead, Loss, Mark, Moments, SeriesDefinition
-from tests.cloud.wire import DIGEST, Clock, S, Wire
+from protocol.messages import (
+    COPIED,
+    Alert,
+    Cover,
+    DefinitionsBody,
+    LaneHead,
+    Loss,
+    Mark,
+    Moments,
+    SeriesDefinition,
+    WindowDefinition,
+)
+from tests.cloud.wire import DIGEST, Clock, S, Wire, window_rows
 
 STORES: dict[str, Callable[[Path, Clock], Store]] = {
     "sqlite": lambda path, clock: SqliteStore(path / "test.db", clock, max_pending=16 << 20),
@@ -239,6 +255,19 @@ async def test_readings_of_a_row_said_again_in_another_frame_are_counted_once(st
     assert [(one.windows, one.readings) for one in applied] == [(0, 0), (2, 7), (3, 9)]
 
 
+async def test_of_each_series_the_readings_of_the_definition_that_holds_most_are_counted(
+    store: Store, wire: Wire
+) -> None:
+    await store.hello(wire.hello(), 0)
+    kinds = [WindowDefinition(0, "d1", 10 * S, 10 * S), WindowDefinition(1, "d2", 30 * S, 30 * S)]
+    named = [SeriesDefinition(0, "a/t"), SeriesDefinition(1, "b/t")]
+    await store.apply(wire.batch(wire.arrived("definitions", DefinitionsBody(Cover(), named, kinds))))
+    rows = window_rows((0, 0, 0, 5), (0, 10, 0, 6), (0, 0, 0, 9), (1, 0, 0, 7))
+    mixed = rows._replace(definition=np.array([0, 0, 1, 1], np.int32))
+    applied = await store.apply(wire.batch(wire.arrived("telemetry", Windows(mixed, ""))))
+    assert (applied.windows, applied.readings) == (4, 5 + 6 + 7)
+
+
 def _huge() -> DefinitionsBody:
     return DefinitionsBody(Cover(), [SeriesDefinition(1 << 40, "x")])
 
@@ -253,7 +282,7 @@ async def test_the_quarantine_is_a_ring(store: Store, wire: Wire) -> None:
     assert view.frames == FrameCounts(1501, 0, 1500)
 
 
-async def test_holes_stay_until_the_gateway_declares_them_dropped(store: Store, wire: Wire) -> None:
+async def test_holes_stay_until_the_gateway_declares_them_dropped(store: Store, wire: Wire, clock: Clock) -> None:
     await begin(store, wire)
     frames = [wire.windows((0, start, 0, 1)) for start in range(6)]
     first = await store.apply(wire.batch(frames[0], frames[4]))
@@ -263,7 +292,8 @@ async def test_holes_stay_until_the_gateway_declares_them_dropped(store: Store, 
     assert second.marks["telemetry"] == Mark(5, [], frames[4].chain)
     lane = {view.lane: view for view in await store.ledger("barn")}["telemetry"]
     assert (lane.upto, lane.holes, lane.dropped_frames, lane.queued) == (5, [], 3, 0)
-    assert lane.dropped == [DropView(2, 4, "spool_full", 10, 20)]
+    assert lane.dropped == [DropView(2, 4, "spool_full", 10, 20, clock.now)]
+    assert lane.causes == [CauseView("spool_full", 3, 10, 20, clock.now)]
     (view,) = await store.gateways()
     assert (view.counts, view.readings) == ({"recorded": 77}, 77)
 
@@ -275,14 +305,131 @@ async def test_the_ledger_shows_what_is_queued_on_the_gateway(store: Store, wire
     assert (lane.lane, lane.upto, lane.queued, lane.oldest, lane.next) == ("telemetry", 0, 9, 3, 10)
 
 
+async def dropped(store: Store) -> tuple[list[tuple[int, ...]], list[CauseView]]:
+    """The telemetry's losses as (first, last, oldest, newest), and their causes."""
+    lane = {view.lane: view for view in await store.ledger("barn")}["telemetry"]
+    return [(one.first, one.last, one.oldest, one.newest) for one in lane.dropped], lane.causes
+
+
+async def test_losses_that_follow_each_other_are_one_by_cause(store: Store, wire: Wire, clock: Clock) -> None:
+    await begin(store, wire)
+    for first, last, cause, oldest, newest in (
+        (1, 4, "spool_full", 0, 20),
+        (5, 9, "spool_full", 20, 50),
+        (10, 10, "damaged", 0, 0),
+        (11, 12, "spool_full", 60, 70),
+        (30, 31, "spool_full", 80, 90),
+    ):
+        clock.now += S
+        await store.apply(wire.batch(wire.losses(Loss("telemetry", first, last, cause, oldest, newest))))
+    ranges, causes = await dropped(store)
+    assert ranges == [(30, 31, 80, 90), (11, 12, 60, 70), (10, 10, 0, 0), (1, 9, 0, 50)]
+    assert causes == [
+        CauseView("spool_full", 13, 0, 90, clock.now),
+        CauseView("damaged", 1, 0, 0, clock.now - 2 * S),
+    ]
+
+
+async def test_a_loss_that_is_said_again_changes_nothing(store: Store, wire: Wire, clock: Clock) -> None:
+    await begin(store, wire)
+    await store.apply(wire.batch(wire.losses(Loss("telemetry", 1, 4, "gone", 5, 20))))
+    before, clock.now = await dropped(store), clock.now + S
+    await store.apply(wire.batch(wire.losses(Loss("telemetry", 1, 4, "gone", 1, 90))))
+    assert await dropped(store) == before
+
+
+DAY = 86_400 * S
+SPRING = 1_700_000_000 * S
+
+
+async def test_the_age_of_what_waits_is_what_hello_says_and_then_follows_what_arrives(store: Store, wire: Wire) -> None:
+    async def since() -> int:
+        (lane,) = [view for view in await store.ledger("barn") if view.lane == "telemetry"]
+        return (lane.since - SPRING) // S if lane.since else 0
+
+    await begin(store, wire)
+    held = [wire.windows((0, at, 0, 1), stamp=SPRING + at * S) for at in range(100, 105)]
+    frames = {frame.seq: frame for frame in held}
+    await store.hello(wire.hello(since={"telemetry": SPRING + 100 * S}), 0)
+    seen = [await since()]
+    for seq in (5, 1, 2, 4, 3):  # the newest first, as a gateway sends what is live beside its backlog
+        await store.apply(wire.batch(frames[seq]))
+        seen.append(await since())
+    assert seen == [100, 100, 100, 101, 101, 0]
+
+
+@pytest.mark.parametrize(
+    ("stamp", "since"),
+    [pytest.param(SPRING, SPRING, id="known"), pytest.param(0, 0, id="not said"), pytest.param(DAY, 0, id="in 1970")],
+)
+async def test_an_age_is_known_if_the_clock_was_set(store: Store, wire: Wire, stamp: int, since: int) -> None:
+    wire.seq["alerts"] = 1
+    await store.hello(wire.hello(since={"alerts": stamp} if stamp else {}), 0)
+    assert [view.since for view in await store.ledger(None) if view.lane == "alerts"] == [since]
+
+
+async def test_a_clock_that_was_set_back_is_believed_at_the_next_hello(store: Store, wire: Wire) -> None:
+    wire.seq["alerts"] = 1
+    for stamp in (2 * SPRING, SPRING):
+        await store.hello(wire.hello(since={"alerts": stamp}), 0)
+    assert [view.since for view in await store.ledger(None) if view.lane == "alerts"] == [SPRING]
+
+
+async def test_counts_of_frames_lost_with_an_epoch_are_summed_and_others_replaced(store: Store, wire: Wire) -> None:
+    await begin(store, wire)
+    lost = "frames.telemetry.damaged"
+    said = [{"broker": 1}, {"broker": 2, lost: 3}, {"broker": 5}, {lost: 4}]
+    applied = [await store.apply(wire.batch(wire.losses(**counts))) for counts in said]
+    sums = [{"broker": 1}, {"broker": 2, lost: 3}, {"broker": 5, lost: 3}, {lost: 7}]
+    assert [one.news.counts for one in applied] == sums
+    assert [account.counts for account in await store.accounts(None)] == sums[3:]
+
+
+async def test_a_gateways_account_names_its_epochs_newest_first(store: Store, wire: Wire) -> None:
+    await store.hello(wire.hello(), 10)
+    await store.hello(wire.hello(), 20)
+    await store.hello(Wire(epoch=8).hello(reason="the end was lost"), 30)
+    await store.hello(Wire("shed").hello(), 40)
+    epochs = [
+        EpochView("0000000000000008", 30, 30, "", "the end was lost", 30),
+        EpochView("0000000000000007", 10, 20, "", "", 0),
+    ]
+    assert await store.accounts("barn") == [AccountView("barn", False, 30, "0000000000000008", {}, epochs)]
+    assert [account.gateway for account in await store.accounts(None)] == ["barn", "shed"]
+
+
+async def test_a_copy_of_a_gateway_is_remarked_upon_once_and_when_both_are_in_use(store: Store, wire: Wire) -> None:
+    async def remarks() -> list[tuple[str, str, int]]:
+        (account,) = await store.accounts("barn")
+        return [(view.epoch[-1], view.remark, view.remarked) for view in account.epochs]
+
+    await begin(store, wire)
+    await store.apply(wire.batch(wire.windows((0, 0, 0, 5)), wire.windows((0, 1, 0, 5))))
+    copied = await store.hello(wire.hello(lanes={"telemetry": LaneHead(1, 2, 9)}), 100)
+    assert copied.fork == f"telemetry: frame 2 is here, the gateway's next is 2: {COPIED}"
+    await store.hello(Wire(epoch=8).hello(reason=copied.fork), 200)
+    assert await remarks() == [("8", "", 0), ("7", copied.fork, 100)]
+    again = await store.hello(wire.hello(), 300)
+    assert again.remark.startswith("it speaks again although 0000000000000008 began later: two copies of its data")
+    assert await remarks() == [("7", again.remark, 300), ("8", "", 0)]
+    assert (await store.hello(Wire(epoch=8).hello(), 400)).remark == ""
+    assert [view.epoch[-1] for view in await store.ledger(None)] == ["8"] * 4 + ["7"] * 4
+
+
 async def test_a_fork_takes_nothing_more_and_is_remembered(store: Store, wire: Wire) -> None:
     await begin(store, wire)
     good, bad = wire.windows((0, 0, 0, 5)), wire.windows((0, 10, 0, 6))._replace(chain=99)
     applied = await store.apply(wire.batch(good, bad, wire.windows((0, 20, 0, 7))))
-    assert applied.fork == "telemetry frame 2 does not follow the one before it"
+    assert applied.fork == f"telemetry frame 2 does not follow the one before it: {COPIED}"
     assert applied.marks["telemetry"].upto == 1
     assert await counts(store) == [(0, 0, 5)]
     assert (await store.hello(wire.hello(), 0)).fork == applied.fork
+    await store.hello(Wire(epoch=8).hello(reason=applied.fork), 1)
+    (account,) = await store.accounts(None)
+    assert [(one.fork, one.remark, one.remarked) for one in account.epochs] == [
+        ("", "", 0),
+        (applied.fork, "", 1_000 * S),
+    ]
     assert (await store.apply(wire.batch(wire.windows((0, 30, 0, 7))))).fork == applied.fork
     assert (await store.hello(Wire(epoch=8).hello(), 0)).fork == ""
 

@@ -50,6 +50,20 @@ def test_a_damaged_file_of_hashes_is_refused_and_named(tmp_path: Path) -> None:
         Tokens.open(tmp_path)
 
 
+def test_a_damaged_signing_key_is_refused_and_named(tmp_path: Path) -> None:
+    tokens = Tokens.open(tmp_path)
+    (tmp_path / "signing.key").write_text("-----BEGIN PRIVATE KEY-----\n")
+    with pytest.raises(ConfigurationRefused, match=r"signing\.key"):
+        tokens.signer()
+
+
+def test_a_full_disk_is_told_with_the_file_that_did_not_fit(tmp_path: Path) -> None:
+    (tmp_path / "admin.token.part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device") as error:
+        Tokens.open(tmp_path)
+    assert error.value.filename == str(tmp_path / "admin.token")
+
+
 def test_the_signing_key_stays_the_same(tmp_path: Path) -> None:
     public = Tokens.open(tmp_path).signer().public
     assert verify(public, b"manifest", Tokens.open(tmp_path).signer().sign(b"manifest"))

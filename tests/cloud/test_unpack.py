@@ -14,7 +14,9 @@ from protocol.frame import encode
 from protocol.messages import (
     Alert,
     AlertsBody,
+    ClockDefinition,
     Cover,
+    DefinitionsBody,
     Kind,
     Loss,
     LossesBody,
@@ -100,6 +102,10 @@ def test_frames_come_out_in_order_with_what_they_hold() -> None:
     assert (windows.domain, windows.rows.count.tolist()) == ("boot", [3])
 
 
+def clock(domain: str, shift: int) -> DefinitionsBody:
+    return DefinitionsBody(Cover(), clocks=[ClockDefinition(domain, shift)])
+
+
 @pytest.mark.parametrize(
     ("lane", "kind", "body", "cause"),
     [
@@ -123,6 +129,18 @@ def test_frames_come_out_in_order_with_what_they_hold() -> None:
             "results", Kind.LOSSES, LossesBody(Cover(), [Loss("alerts", 1, 2, "c", BIG)]), "range", id="oldest"
         ),
         pytest.param("results", Kind.LOSSES, LossesBody(Cover(), [], {"recorded": BIG}), "range", id="recorded"),
+        pytest.param("results", Kind.LOSSES, LossesBody(Cover(), stamp=BIG), "range", id="said"),
+        pytest.param("definitions", Kind.DEFINITIONS, DefinitionsBody(Cover(), stamp=BIG), "range", id="packed"),
+        pytest.param("definitions", Kind.DEFINITIONS, clock("boot-1", 1 << 62), "clock", id="a clock off by centuries"),
+        pytest.param("definitions", Kind.DEFINITIONS, clock("", 5), "clock", id="a clock of no domain"),
+        pytest.param("definitions", Kind.DEFINITIONS, clock("b" * 129, 5), "clock", id="a long domain"),
+        pytest.param(
+            "telemetry",
+            Kind.WINDOWS,
+            msgspec.structs.replace(windows_body((0, 5, 0, 3)), stamp=BIG),
+            "range",
+            id="journalled",
+        ),
         pytest.param(
             "alerts", Kind.ALERTS, AlertsBody(Cover(), [Alert([0], 0, 0, BIG, 1.0, "r")]), "range", id="stamp"
         ),

@@ -85,8 +85,8 @@ class Wire:
     def definitions(self, names: Sequence[str] = ("a/t", "b/t"), *, digest: str = "d1", size: int = 10 * S) -> Arrived:
         return self.arrived("definitions", definitions(names, digest=digest, size=size))
 
-    def windows(self, *rows: tuple[int, ...], domain: str = "", definition: int = 0) -> Arrived:
-        return self.arrived("telemetry", Windows(window_rows(*rows, definition=definition), domain))
+    def windows(self, *rows: tuple[int, ...], domain: str = "", definition: int = 0, stamp: int = 0) -> Arrived:
+        return self.arrived("telemetry", Windows(window_rows(*rows, definition=definition), domain, stamp))
 
     def alerts(self, *alerts: Alert) -> Arrived:
         return self.arrived("alerts", AlertsBody(Cover(), list(alerts)))

@@ -16,8 +16,8 @@ from cli.broker import EmbeddedBroker
 from cli.publisher import Publisher
 from tests.bench.rig import free_port
 from tests.faults.kills import RATE
-from tests.faults.stage import VICTIM, Found, Stage, passed, quantiles, stage
-from tests.journeys.processes import Child
+from tests.faults.stage import VICTIM, Found, Stage, passed, stage
+from tests.journeys.processes import Child, get
 from tests.journeys.site import Gateway, publishing
 from tests.waiting import until
 
@@ -128,28 +128,37 @@ async def broker_wiped(directory: Path, cycles: int, chance: Random) -> Found:
 
 async def _replaced(here: Stage, cycles: int, end: Act, begin: Act, rest_s: float) -> Found:
     here.blames_broker = True
-    site = here.site("orphan")
-    times: list[float] = []
+    site, times = here.site("orphan"), here.found.times
     await site.subscribe()
     async with publishing(site, rate=RATE) as publisher, here.survivor(site) as gateway:
         await passed(gateway, RECORDED, 1)
         for _ in range(cycles):
             await end()
-            began = time.monotonic()
+            await until(lambda: _lost(gateway), "it notices", within=60)
             await begin()
-            times.append(await _again(gateway) - began)
+            began = time.monotonic()
+            await until(lambda: _subscribed(gateway), "it has subscribed again", within=60)
+            times["resubscribed_s"].append(time.monotonic() - began)
+            await _more_recorded(gateway)
+            times["recording_again_s"].append(time.monotonic() - began)
             here.found.cycles += 1
             await asyncio.sleep(rest_s + here.chance.uniform(0.0, 0.5))
         await here.finale(site, publisher, gateway)
-    here.found.more["recording_again_s"] = {"n": len(times), **quantiles(times)}
     return here.found
 
 
-async def _again(gateway: Gateway) -> float:
-    """Wait until it records again, and give the moment."""
+async def _subscribed(gateway: Gateway) -> bool:
+    """Whether the broker has accepted it: it asks for its topics in the same moment."""
+    return await get(f"{gateway.url}/readyz") == b"ready\n"
+
+
+async def _lost(gateway: Gateway) -> bool:
+    return not await _subscribed(gateway)
+
+
+async def _more_recorded(gateway: Gateway) -> None:
     before = (await gateway.metrics()).get(RECORDED, 0.0)
     await passed(gateway, RECORDED, before + 1)
-    return time.monotonic()
 
 
 async def _more_sent(publisher: Publisher, number: int) -> None:

@@ -15,14 +15,16 @@ from tests.faults import swap
 from tests.faults.nursery import Nursery
 from tests.faults.points import KILLS, WITH_A_CLOUD
 from tests.faults.stage import VICTIM, Found, Stage, killed, passed, stage
-from tests.journeys.processes import get
 from tests.journeys.site import Gateway, Site, publishing
 
-ROUND = 50
+ROUND = 55
 """Kills that pass every named point once, and a few at random."""
 
-AT_RANDOM = 7
-RATE, FAST = 150.0, 250.0
+AT_RANDOM = 12
+EARLY = 0.25
+"""So many die before they are ready."""
+
+RATE, FAST = 150.0, 300.0
 """Messages a second of each of four devices."""
 
 
@@ -61,8 +63,10 @@ async def _live(here: Stage, life: Life, nursery: Nursery, hits: Counter[str]) -
     async with publishing(site, rate=FAST) as publisher:
         for point, hit, when in life.points:
             options = ("--point", point, "--hit", hit, "--when", when, "--archive", site.archive)
+            began = time.monotonic()
             async with site.gateway(nursery.start, *options) as doomed:
                 await killed(doomed, f"death at {point} {hit} {when}")
+            here.found.times["death_s"].append(time.monotonic() - began)
             hits[f"{point} {when}"] += 1
         for _ in range(life.random):
             await _random_death(here, site)
@@ -74,17 +78,15 @@ async def _live(here: Stage, life: Life, nursery: Nursery, hits: Counter[str]) -
 
 
 async def _random_death(here: Stage, site: Site) -> None:
-    """Let it start as a process of its own, and die up to a second after that; note when it was ready."""
-    options = ("--within", 1.0, "--seed", here.chance.getrandbits(32), "--archive", site.archive)
-    began = time.monotonic()
-    async with site.gateway(VICTIM, *options) as doomed:
-        ready = 0.0
-        while doomed.running and not ready:
-            if await get(f"{doomed.url}/readyz") == b"ready\n":
-                ready = time.monotonic() - began
-            await asyncio.sleep(0.02)
-        await killed(doomed, "a death at random")
-    here.found.ready_s += [ready] if ready else []
+    """Let it start as a process of its own, and die while it starts, or at work, up to a second after it was ready."""
+    if here.chance.random() < EARLY:
+        options = ("--within", 0.3, "--seed", here.chance.getrandbits(32), "--archive", site.archive)
+        async with site.gateway(VICTIM, *options) as doomed:
+            await killed(doomed, "a death at random")
+    else:
+        async with here.survivor(site) as doomed:
+            await asyncio.sleep(here.chance.uniform(0.0, 1.0))
+            await doomed.kill()
 
 
 async def model_swap(directory: Path, cycles: int, chance: Random) -> Found:
@@ -110,7 +112,7 @@ async def cloud_kill(directory: Path, cycles: int, chance: Random) -> Found:
             async with here.cloud.running():
                 began, before = time.monotonic(), await _receipted(gateway)
                 await passed(gateway, "fieldgate_frames_receipted_total", before + 1)
-                here.found.drain_s.append(time.monotonic() - began)
+                here.found.times["drain_s"].append(time.monotonic() - began)
                 await here.finale(site, publisher, gateway)
         return here.found
 
@@ -125,6 +127,6 @@ async def _cloud_death(here: Stage, gateway: Gateway) -> None:
         began = time.monotonic()
         if here.chance.random() < 0.7:  # most die at work, some before they have taken anything
             await passed(gateway, "fieldgate_frames_receipted_total", before + 1)
-            here.found.drain_s.append(time.monotonic() - began)
+            here.found.times["drain_s"].append(time.monotonic() - began)
         await asyncio.sleep(here.chance.uniform(0, 0.5))
         await cloud.kill()

@@ -4,7 +4,7 @@ Rules:
 
 1. `fault` is read anew for every piece of data, so a change takes effect at once, on open connections too.
 2. Bytes that pass are never changed and never change places. While it is a `black_hole` they wait, as in a network that
-   is gone: nothing is closed, and afterwards they go on.
+   is gone: nothing is closed, and afterwards they go on. While there is a `stall` only the server's answers wait.
 3. What `mute` swallows is gone for ever, so its connections can only end by `cut`.
 4. A connection ends hard, with a reset, when it is cut or `reset_after` bytes have passed; `shut` refuses new ones.
 """
@@ -32,6 +32,7 @@ class Fault:
     piece: int = PIECE  # bytes in one write
     reset_after: int | None = None  # bytes up of each connection, then a reset
     black_hole: bool = False  # nothing passes, nothing ends
+    stall: bool = False  # what the server answers does not pass
     mute: bool = False  # what the server answers is swallowed
     answer: bytes = b""  # what a new connection is told instead of being led on; then it ends
 
@@ -59,11 +60,15 @@ class Proxy:
             self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=PIECE)
             self.port = self._server.sockets[0].getsockname()[1]
 
-    def shut(self) -> None:
-        """Refuse connections and reset those there are."""
+    def refuse(self) -> None:
+        """Refuse connections; those there are stay."""
         if self._server is not None:
             self._server.close()
             self._server = None
+
+    def shut(self) -> None:
+        """Refuse connections and reset those there are."""
+        self.refuse()
         self.cut()
 
     def cut(self) -> None:
@@ -137,18 +142,18 @@ class Proxy:
 
     async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(PIECE):
-            await self._weather()
+            await self._weather(down=True)
             if self.fault.mute:
                 self.swallowed += 1
                 continue
             await self._write(writer, data)
             self.down += len(data)
 
-    async def _weather(self) -> None:
+    async def _weather(self, *, down: bool = False) -> None:
         """Wait as long as the fault says, or until it is over."""
         if self.fault.delay_s:
             await asyncio.sleep(self.fault.delay_s)
-        while self.fault.black_hole:
+        while self.fault.black_hole or (down and self.fault.stall):
             await self._changed.wait()
 
     async def _write(self, writer: asyncio.StreamWriter, data: bytes) -> None:

@@ -1,8 +1,9 @@
 """Faults over real processes: `python -m tests.faults.run SCENARIO --cycles N --seed S --json`, or `all`.
 
-`all` takes every scenario in turns, batch by batch, each with a seed of its own, until all of PLAN is done or the time
-is up. Results are one JSON object a line in `tests/faults/results/`, by commit and seed. A batch that is there and was
-good is not played again, so a run that was interrupted goes on where it was; one that failed is, with the same seed.
+`all` takes every scenario in turns, batch by batch, two at once, each a process and a seed of its own, until all of
+PLAN is done or the time is up; then it prints one JSON object. `SCENARIO --whole` does so with one scenario. Results
+are kept by version and seed (`tally`): a batch that is there and was good is not played again, so a run that was
+interrupted goes on where it was. One that failed is played again, with the same seed.
 """
 
 from __future__ import annotations
@@ -10,132 +11,131 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import shutil
-import subprocess
+import os
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+import traceback
+from collections import deque
+from collections.abc import Collection
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
-from tests.faults import brokers, kills, machine, network, poison
-from tests.faults.stage import Found
+from tests.faults import tally
+from tests.faults.plan import PLAN, Scenario, playable
+from tests.faults.tally import Result
 
-RESULTS = Path(__file__).with_name("results")
+PATIENCE = 4
+"""A batch that takes so many times as long as it should is ended, and has failed."""
 
-Play = Callable[[Path, int, Random], Awaitable[Found]]
-
-
-class Scenario(NamedTuple):
-    """What is done, and how often: cycles of one batch, batches of a whole run, cycles in the suite."""
-
-    play: Play
-    batch: int
-    batches: int
-    brief: int  # 0: another test does it
-    needs: str = ""  # a program
+Batch = tuple[str, int]
+"""Scenario and seed."""
 
 
-PLAN: dict[str, Scenario] = {
-    "gateway-kill": Scenario(kills.gateway_kill, kills.ROUND, 20, 1),
-    "cloud-kill": Scenario(kills.cloud_kill, 50, 6, 1),
-    "network-cut": Scenario(network.network_cut, 90, 4, 4),
-    "broker-kill": Scenario(brokers.broker_kill, 10, 10, 1, "mosquitto"),
-    "broker-wiped": Scenario(brokers.broker_wiped, 10, 10, 1),
-    "poison": Scenario(poison.poison, 140, 6, 1),
-    "slow-cloud": Scenario(network.slow_cloud, 50, 2, 1),
-    "disk-full": Scenario(machine.disk_full, 25, 4, 1),
-    "broker-defaults": Scenario(brokers.broker_defaults, 3, 1, 1, "mosquitto"),
-    "model-swap": Scenario(kills.model_swap, 100, 2, 0),
-    "clock": Scenario(machine.clock, 6, 4, 1),
-}
-
-
-def program(name: str) -> str | None:
-    """Find a program that a scenario needs."""
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
-
-
-def commit() -> str:
-    """Name what is tested: the commit, and whether anything is changed."""
-    asked = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=False
-    )
-    return asked.stdout.strip() or "unknown"
-
-
-async def play(scenario: str, cycles: int, seed: int) -> dict[str, Any]:
+async def play(scenario: str, cycles: int, seed: int) -> Result:
     """Play a scenario in a directory of its own; what it says when it fails is in `failed`."""
     began = time.monotonic()
-    said: dict[str, Any] = {"scenario": scenario, "seed": seed}
+    said: Result = {"scenario": scenario, "seed": seed}
     with tempfile.TemporaryDirectory(prefix="fieldgate-faults-", dir=_disk()) as name:
         try:
             found = await PLAN[scenario].play(Path(name), cycles, Random(seed))
-        except AssertionError as error:
-            return said | {"cycles": cycles, "good": False, "failed": str(error)[-4000:]}
+        except Exception as error:  # noqa: BLE001 - whatever it was, the batch has failed, and says why
+            why = "".join(traceback.format_exception(error))
+            return said | _failed(why[-4000:], time.monotonic() - began)
     seconds = round(time.monotonic() - began, 1)
-    good = found.good and found.cycles == cycles
-    return said | found.report() | {"good": good, "seconds": seconds}
+    return said | found.report() | {"good": found.good and found.cycles == cycles, "seconds": seconds}
+
+
+def _failed(why: str, seconds: float) -> Result:
+    return {"good": False, "failed": why, "seconds": round(seconds, 1)}
 
 
 def _disk() -> str | None:
     """Prefer a directory that is on a disk: where it is memory, fsync costs nothing."""
-    return "/var/tmp" if Path("/var/tmp").is_dir() else None
+    return "/var/tmp" if "TMPDIR" not in os.environ and Path("/var/tmp").is_dir() else None
 
 
-def one(scenario: str, cycles: int, seed: int) -> dict[str, Any]:
+def one(scenario: str, cycles: int, seed: int) -> Result:
     """Play a batch and keep its result."""
-    said = {"commit": commit(), **asyncio.run(play(scenario, cycles, seed))}
-    RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / "results.jsonl").open("a") as file:
-        file.write(json.dumps(said) + "\n")
-    return said
+    result = {"version": tally.version(), **asyncio.run(play(scenario, cycles, seed))}
+    tally.keep(result)
+    return result
 
 
-def known(version: str) -> dict[tuple[str, int], dict[str, Any]]:
-    """Give the newest result of each batch of this version, by scenario and seed."""
-    path = RESULTS / "results.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    said = [result for line in lines if (result := json.loads(line))["commit"] == version]
-    return {(result["scenario"], result["seed"]): result for result in said}
+async def everything(names: Collection[str], seed: int, minutes: float, lanes: int) -> Result:
+    """Play what is not yet known to be good, and give what all batches of this version come to."""
+    began, version = time.monotonic(), tally.version()
+    plan = {name: scenario for name, scenario in playable().items() if name in names}
+    due = deque(missing(plan, seed, tally.known(version)))
+    async with asyncio.TaskGroup() as tasks:
+        for lane in range(lanes):
+            tasks.create_task(_lane(due, began + 60 * minutes, version), name=f"lane {lane}")
+    done = tally.known(version)
+    scenarios = {name: _state(name, done) for name in plan}
+    return {
+        "version": version,
+        "good": all(
+            not state["failed_seeds"] and state["cycles"] >= state["of_cycles"] for state in scenarios.values()
+        ),
+        "seconds": round(time.monotonic() - began),
+        "skipped": sorted(set(names) - set(plan)),  # the program that they need is not installed
+        "scenarios": scenarios,
+    }
 
 
-def everything(seed: int, minutes: float) -> bool:
-    """Play what is not yet known to be good; say for each scenario what all its batches came to."""
-    end, version = time.monotonic() + 60 * minutes, commit()
-    done = known(version)
-    most = max(scenario.batches for scenario in PLAN.values())
-    for number in range(most):
-        for name, scenario in PLAN.items():
-            batch = (name, seed + number)
-            if number >= scenario.batches or done.get(batch, {}).get("good") or time.monotonic() > end:
-                continue
-            if scenario.needs and not program(scenario.needs):
-                continue
-            done[batch] = one(name, scenario.batch, seed + number)
-            say(done[batch])
-    good = True
-    for name, scenario in PLAN.items():
-        total = summary([result for (played, _), result in done.items() if played == name])
-        say({"scenario": name, "of_cycles": scenario.batch * scenario.batches, **total})
-        good &= not total["failed_seeds"]
-    return good
+def missing(plan: dict[str, Scenario], seed: int, done: dict[Batch, Result]) -> list[Batch]:
+    """List what is to be played, in turns."""
+    most = max((scenario.batches for scenario in plan.values()), default=0)
+    batches = [(name, seed + turn) for turn in range(most) for name, one in plan.items() if turn < one.batches]
+    return [batch for batch in batches if not done.get(batch, {}).get("good")]
 
 
-def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Add up batches."""
-    sums = {key: sum(result.get(key, 0) for result in results) for key in ("cycles", "lost", "duplicated", "reordered")}
-    recorded = sum(result.get("accounting", {}).get("recorded", 0) for result in results)
-    failed = [result["seed"] for result in results if not result["good"]]
-    return {"batches": len(results), **sums, "recorded": recorded, "failed_seeds": failed}
+def _state(name: str, done: dict[Batch, Result]) -> Result:
+    results = [result for (played, _), result in sorted(done.items()) if played == name]
+    return {"of_cycles": PLAN[name].batch * PLAN[name].batches, **tally.together(results)}
+
+
+async def _lane(due: deque[Batch], end: float, version: str) -> None:
+    """Play one batch after the other; none begins that would not end in time."""
+    while due:
+        name, seed = due.popleft()
+        if time.monotonic() + PLAN[name].seconds < end:
+            await _child(name, seed, version)
+
+
+async def _child(name: str, seed: int, version: str) -> None:
+    """Play a batch in a process of its own, which keeps its result; say in a line what came of it."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="fieldgate-faults-", dir=_disk(), ignore_cleanup_errors=True) as directory:
+        command = (sys.executable, "-m", "tests.faults.run", name, "--seed", str(seed), "--json")
+        process = await asyncio.create_subprocess_exec(
+            *command, env=os.environ | {"TMPDIR": directory}, stdout=asyncio.subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            async with asyncio.timeout(PATIENCE * PLAN[name].seconds):
+                await process.wait()
+        except TimeoutError:
+            why = _failed("it took too long", time.monotonic() - began)
+            tally.keep({"version": version, "scenario": name, "seed": seed, **why})
+        finally:
+            await _end(process)
+    good = tally.known(version).get((name, seed), {}).get("good", False)
+    word = "good" if good else "FAILED"
+    sys.stderr.write(f"{name}, seed {seed}: {word}, {time.monotonic() - began:.0f} s\n")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a batch with all that it has started."""
+    if process.returncode is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 def say(what: dict[str, Any]) -> None:
     """Print one JSON object."""
     sys.stdout.write(json.dumps(what) + "\n")
-    sys.stdout.flush()
 
 
 def main(arguments: list[str]) -> int:
@@ -144,14 +144,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("scenario", choices=[*PLAN, "all"])
     parser.add_argument("--cycles", type=int, help="by default one batch")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=60, help="of `all`: no batch begins later")
+    parser.add_argument("--whole", action="store_true", help="all batches of the scenario, as `all` plays them")
+    parser.add_argument("--minutes", type=float, default=60, help="of many batches: none begins that would end later")
+    parser.add_argument("--lanes", type=int, default=2, help="of many batches: so many at once")
     parser.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
     options = parser.parse_args(arguments)
-    if options.scenario == "all":
-        return 0 if everything(options.seed, options.minutes) else 1
-    if not options.json:
-        sys.stdout.write(f"{options.scenario}, seed {options.seed}\n")
-    said = one(options.scenario, options.cycles or PLAN[options.scenario].batch, options.seed)
+    if options.whole or options.scenario == "all":
+        names = PLAN if options.scenario == "all" else [options.scenario]
+        said = asyncio.run(everything(names, options.seed, options.minutes, options.lanes))
+    else:
+        if not options.json:
+            sys.stderr.write(f"{options.scenario}, seed {options.seed}\n")
+        said = one(options.scenario, options.cycles or PLAN[options.scenario].batch, options.seed)
+        said |= {"times": {name: tally.quantiles(values) for name, values in said.get("times", {}).items()}}
     say(said)
     return 0 if said["good"] else 1
 

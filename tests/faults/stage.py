@@ -7,17 +7,20 @@ Rules of the checker:
    since its first record, as a replay reads it; stored is what the cloud's API answers.
 2. `broker_lost` is acknowledged and not recorded. It is `lost` too, unless the scenario does it to the broker: what the
    broker forgets before the gateway has it, no gateway can keep.
-3. `lost` is recorded and in no stored window, unless the gateway removed it with a reason; `duplicated` is counted more
-   often in stored windows than recorded; `reordered` is recorded after a higher counter of its device.
-4. The accounting: stored windows equal a replay's bit for bit; the last checkpoint is the replay's state bit for bit;
-   recorded = windowed + removed + late + pending; messages = decoded + dead + redelivered; and per lane the ledger has
-   received or declared dropped exactly the frames that the spool has numbered. `wrong` lists what of it does not hold.
+3. `lost` is recorded and in no stored window, unless the gateway removed it with a reason, or dropped the frame that it
+   is in and declared that in the ledger; `duplicated` is counted more often in stored windows than recorded;
+   `reordered` is recorded after a higher counter of its device.
+4. The accounting: stored windows equal a replay's bit for bit, but for the dropped ones; the last checkpoint is the
+   replay's state bit for bit; recorded = windowed + removed + late + pending; messages = decoded + dead + redelivered;
+   and per lane the ledger has received or declared dropped exactly the frames that the spool has numbered. `wrong`
+   lists what of it does not hold.
 """
 
 from __future__ import annotations
 
+import signal
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -35,8 +38,9 @@ from gateway.spool import Spool
 from protocol.columns import encode_state
 from protocol.messages import LANES
 from tests.bench.rig import free_port
+from tests.faults import dropped
 from tests.faults.points import SMALL
-from tests.journeys.cloud_process import Cloud, Held, agree, holds
+from tests.journeys.cloud_process import Cloud, Held, expected
 from tests.journeys.kept import Replay, balance, copy_of, last_checkpoint, numbers, replay
 from tests.journeys.processes import Child, Start, python
 from tests.journeys.site import Gateway, Metrics, Site, finished, repeated
@@ -46,6 +50,9 @@ VICTIM = python("-m", "tests.faults.victim")
 """A gateway of its own interpreter, which keeps what retention removes from its journal."""
 
 DRAINED_WITHIN_S = 90.0
+READINGS = 2
+"""In each message of a device: a value, and its counter."""
+
 QUIET_S = 1.5
 """So long nothing new is recorded when the broker has no more: what it lost never comes."""
 
@@ -63,9 +70,10 @@ class Found:
     broker_lost: int = 0
     sums: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
-    ready_s: list[float] = field(default_factory=list)
-    drain_s: list[float] = field(default_factory=list)
-    more: dict[str, Any] = field(default_factory=dict)
+    times: defaultdict[str, list[float]] = field(
+        default_factory=lambda: defaultdict(list)
+    )  # seconds, by what was timed
+    more: dict[str, Any] = field(default_factory=dict)  # counts, by what was counted
 
     @property
     def good(self) -> bool:
@@ -79,23 +87,16 @@ class Found:
 
     def report(self) -> dict[str, Any]:
         """Give it as JSON takes it."""
-        said: dict[str, Any] = {
+        return {
             "cycles": self.cycles,
             "lost": self.lost,
             "duplicated": self.duplicated,
             "reordered": self.reordered,
             "broker_lost": self.broker_lost,
             "accounting": {"closed": not self.wrong, **dict(sorted(self.sums.items())), "wrong": self.wrong[:20]},
+            "times": {name: [round(value, 3) for value in values] for name, values in sorted(self.times.items())},
+            **self.more,
         }
-        for name in ("ready_s", "drain_s"):
-            if values := getattr(self, name):
-                said[name] = {"n": len(values), **quantiles(values)}
-        return said | self.more
-
-
-def quantiles(values: list[float]) -> dict[str, float]:
-    """Give median, 99th percentile and maximum, in seconds."""
-    return {name: round(float(np.percentile(values, q)), 3) for name, q in (("p50", 50), ("p99", 99), ("max", 100))}
 
 
 @dataclass
@@ -127,7 +128,7 @@ class Stage:
         began = time.monotonic()
         async with site.gateway(start, "--archive", site.archive, *options) as gateway:
             await gateway.ready()
-            self.found.ready_s.append(time.monotonic() - began)
+            self.found.times["ready_s"].append(time.monotonic() - began)
             yield gateway
 
     async def finale(self, site: Site, publisher: Publisher, gateway: Gateway) -> Replay:
@@ -135,8 +136,8 @@ class Stage:
         await finished(publisher)
         await self._recorded(publisher, gateway)
         began = time.monotonic()
-        await self._arrived(site)
-        self.found.more["last_drain_s"] = round(time.monotonic() - began, 2)
+        await self._arrived(site, gateway)
+        self.found.times["last_drain_s"].append(time.monotonic() - began)
         await gateway.stop()
         return await self.check(site, publisher)
 
@@ -150,42 +151,61 @@ class Stage:
             recorded = now.get("fieldgate_readings_recorded_total", 0.0)
             if recorded != seen:
                 seen, since = recorded, time.monotonic()
-            whole = recorded - repeated(now) >= 2 * publisher.sent or time.monotonic() - since > QUIET_S
+            whole = recorded - repeated(now) >= READINGS * publisher.sent or time.monotonic() - since > QUIET_S
             return bool(now) and whole and now["fieldgate_readings_pending"] == 0
 
         await until(over, "everything is recorded and closed", within=DRAINED_WITHIN_S, every=0.05)
 
-    async def _arrived(self, site: Site) -> None:
+    async def _arrived(self, site: Site, gateway: Gateway) -> None:
         """Wait until the cloud has what the journal says; how it differs is for `check` to say."""
+
+        async def over() -> bool:
+            now = await gateway.metrics()
+            waiting = sum(now.get(f'fieldgate_spool_frames{{lane="{lane}"}}', 1.0) for lane in LANES)
+            return not waiting and not now.get("fieldgate_readings_pending") and await self._same(site, replay(site))
+
         try:
-            what = "the cloud has what the gateway has"
-            await until(lambda: agree(self.cloud, site), what, within=DRAINED_WITHIN_S, every=0.2)
+            await until(over, "the cloud has what the gateway has", within=DRAINED_WITHIN_S, every=0.1)
         except AssertionError:
             self.found.wrong.append(f"{site.name}: the cloud never had what the gateway has")
+
+    async def _same(self, site: Site, whole: Replay) -> bool:
+        """Whether the cloud has exactly what a replay states, but for what was dropped and declared."""
+        stored, _ = dropped.without(site, whole, await self._lanes(site))
+        beyond = [await self.cloud.windows(site.name, domain) == expected(whole, domain) for domain in whole.elsewhere]
+        return all(beyond) and await self.cloud.windows(site.name) == stored
+
+    async def _lanes(self, site: Site) -> list[dict[str, Any]]:
+        answer = await self.cloud.ask(f"/v1/ledger?gateway={site.name}") or {"ledger": []}
+        lanes: list[dict[str, Any]] = answer["ledger"]
+        return lanes
 
     async def check(self, site: Site, publisher: Publisher) -> Replay:
         """Add up a gateway that has ended in order; see the rules above."""
         whole = replay(site)
         held = [await self.cloud.windows(site.name, domain) for domain in ("", *whole.elsewhere)]
         acknowledged = dict(zip(publisher.devices.names, map(numbers, publisher.acknowledged), strict=True))
-        self._pairs(acknowledged, whole, held)
+        _, gone = dropped.without(site, whole, await self._lanes(site))
+        self._pairs(acknowledged, whole, held, gone)
         self._gateway(site, whole)
-        self.found.demand(await holds(self.cloud, site, whole), f"{site.name}: stored windows differ from a replay's")
+        self.found.demand(await self._same(site, whole), f"{site.name}: stored windows differ from a replay's")
         await self._ledger(site)
         return whole
 
-    def _pairs(self, acknowledged: dict[str, set[int]], whole: Replay, held: list[Held]) -> None:
+    def _pairs(self, acknowledged: dict[str, set[int]], whole: Replay, held: list[Held], gone: Held) -> None:
         found, totals = self.found, whole.derive.totals
         missing = sum(len(pairs - whole.pairs.get(device, set())) for device, pairs in acknowledged.items())
         recorded = sum(map(len, whole.pairs.values()))
-        stored = sum(_count(row) for one in held for (name, _), (_, row) in one.items() if name.endswith("/n"))
+        stored, declared = sum(map(_counters, held)), _counters(gone)
         removed = sum(number for reason, number in totals.removed.items() if reason not in NOT_A_LOSS) + totals.late
         found.broker_lost += missing
-        found.lost += max(0, recorded - stored - removed // 2) + (0 if self.blames_broker else missing)
+        found.lost += max(0, recorded - stored - declared - removed // 2) + (0 if self.blames_broker else missing)
         found.duplicated += max(0, stored - recorded)
         found.reordered += whole.reordered
         published = sum(map(len, acknowledged.values()))
         found.sums.update(acknowledged=published, recorded=recorded, stored=stored, removed=removed // 2)
+        found.sums.update(declared=declared)
+        found.sums.update(acknowledged_readings=READINGS * published)
 
     def _gateway(self, site: Site, whole: Replay) -> None:
         found = self.found
@@ -205,8 +225,7 @@ class Stage:
             numbered = {lane: head.next - 1 for lane, head in spool.heads().items()}
             epoch = spool.epoch
             spool.close()
-        answer = await self.cloud.ask(f"/v1/ledger?gateway={site.name}")
-        lanes = {lane["lane"]: lane for lane in answer["ledger"] if int(lane["epoch"], 16) == epoch}
+        lanes = {lane["lane"]: lane for lane in await self._lanes(site) if int(lane["epoch"], 16) == epoch}
         for lane in LANES:
             self._lane(site, lane, lanes.get(lane), numbered[lane])
 
@@ -215,16 +234,18 @@ class Stage:
         if ledger is None:
             found.demand(numbered == 0, f"{site.name}: {numbered} frames of {lane}, and the ledger knows none")
             return
-        dropped = ledger["dropped_frames"]
-        taken = ledger["received"] + dropped
+        given_up = ledger["dropped_frames"]
+        taken = ledger["received"] + given_up
         whole = not ledger["holes"] and not ledger["ranges"] and ledger["upto"] == numbered == taken
         found.demand(whole, f"{site.name}: {numbered} frames of {lane}, the ledger says {ledger}")
         found.demand(not ledger["quarantined"], f"{site.name}: {ledger['quarantined']} of {lane} quarantined")
-        found.sums.update(frames=numbered, frames_again=ledger["duplicate"], frames_dropped=dropped)
+        found.sums.update(frames=numbered, frames_again=ledger["duplicate"], frames_dropped=given_up)
 
 
-def _count(row: bytes) -> int:
-    return int(np.frombuffer(row[:8], np.int64)[0])
+def _counters(held: Held) -> int:
+    """Count the counters in windows."""
+    rows = [row for (name, *_), (_, row) in held.items() if name.endswith("/n")]
+    return sum(int(np.frombuffer(row[:8], np.int64)[0]) for row in rows)
 
 
 @asynccontextmanager
@@ -251,5 +272,11 @@ async def passed(gateway: Gateway, name: str, value: float) -> float:
 
 
 async def killed(child: Child, what: str) -> None:
-    """Wait for a death by -9."""
-    assert await child.ended(what) == -9, child.said()
+    """Wait for a death by -9; where none comes, say where each of its threads stands."""
+    try:
+        assert await child.ended(what) == -9, child.said()
+    except AssertionError as error:
+        if child.running:
+            child.process.send_signal(signal.SIGABRT)
+            await child.process.wait()
+        raise AssertionError(f"{error}\n{child.said()}") from error

@@ -51,6 +51,17 @@ async def test_after_a_black_hole_all_goes_on(proxy: Proxy) -> None:
     writer.close()
 
 
+async def test_in_a_stall_the_server_hears_and_its_answers_wait(proxy: Proxy) -> None:
+    proxy.turn(Fault(stall=True))
+    reader, writer = await connect(proxy)
+    writer.write(b"one")
+    await until(lambda: proxy.up == 3, "the server has it")
+    assert proxy.down == 0
+    proxy.turn(NONE)
+    assert await reader.readexactly(3) == b"one"
+    writer.close()
+
+
 async def test_a_reset_comes_after_so_many_bytes(proxy: Proxy) -> None:
     proxy.turn(Fault(reset_after=5))
     reader, writer = await connect(proxy)

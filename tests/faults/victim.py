@@ -7,8 +7,8 @@ in order, how often each point was passed. With `--armed VERSION` points count f
 durable or not.
 
 While there is such a file, `--limit FILE` makes its disk as small as the number of bytes in it says, and `--wall FILE`
-its wall clock as wrong as the nanoseconds in it say; both are read anew each time. `--hear S` makes it ask its broker
-for drops so many seconds after the start.
+its wall clock as wrong as the nanoseconds in it say (a 1 or 0 behind them: a time service has set it, or not yet); both
+are read anew each time. `--hear S` makes it ask its broker for drops so many seconds after the start.
 
 `--nursery` makes victims of one interpreter, by fork: importing costs each as much as all that it lives through.
 
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import errno
+import faulthandler
 import json
 import os
 import signal
@@ -37,12 +38,15 @@ from random import Random
 from threading import Event, Lock, Timer
 from typing import NoReturn
 
-from gateway import pipeline, recovery
+from gateway import pipeline, recovery, renew
 from gateway.clock import Clock
 from gateway.config import parse
 from gateway.intake import hearsay
 from gateway.segment import OsFiles, layout
 from protocol.messages import JOURNAL_LANE, LANES
+
+TELEMETRY = "telemetry-"
+"""Begins the names of telemetry files that were kept."""
 
 
 def kill_self() -> None:
@@ -74,7 +78,13 @@ def size_of(directory: Path) -> int:
 
 def wrong_wall(path: Path) -> int:
     """Give the time in ns, as wrong as the file says."""
-    return time.time_ns() + (number_in(path) or 0)
+    return time.time_ns() + int(path.read_text().split()[0])
+
+
+def says(path: Path) -> bool | None:
+    """Tell what a time service says of that clock: the file's second number, if there is one."""
+    said = path.read_text().split()[1:]
+    return bool(int(said[0])) if said else None
 
 
 def point_name(data: Path, path: Path, operation: str) -> str:
@@ -88,7 +98,8 @@ def point_name(data: Path, path: Path, operation: str) -> str:
 class KillingFiles(OsFiles):
     """Real files that count durable steps, and die at one of them.
 
-    Before a journal file is removed it gets a second name in `archive`, so that all of the journal can be replayed.
+    Before a file of the journal or of telemetry is removed it gets a second name in `archive`: all of the journal can
+    be replayed, and it is known what was in a frame that was dropped.
     """
 
     data: Path
@@ -175,15 +186,22 @@ class KillingFiles(OsFiles):
         if not path.exists():
             return
         with self._step(path, "unlink"):
-            if self.archive is not None and path.parent.name == "journal" and _has_records(path):
-                (self.archive / path.name).unlink(missing_ok=True)
-                os.link(path, self.archive / path.name)
+            if self.archive is not None and (name := _kept_as(path)):
+                (self.archive / name).unlink(missing_ok=True)
+                os.link(path, self.archive / name)
             super().unlink(path)
 
     def rmdir(self, path: Path) -> None:
         """Remove a directory, perhaps the last thing done."""
         with self._step(path, "rmdir"):
             super().rmdir(path)
+
+
+def _kept_as(path: Path) -> str:
+    """Give the name under which a file is kept, "" if it is not."""
+    if path.parent.name == "telemetry" and layout.first_of(path.name) is not None:
+        return TELEMETRY + path.name
+    return path.name if path.parent.name == "journal" and _has_records(path) else ""
 
 
 def _has_records(path: Path) -> bool:
@@ -213,6 +231,7 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> None:
     """Run a gateway until it is killed, by itself or others, or told to end."""
     options = _arguments(arguments)
+    faulthandler.enable()  # a victim that does not die is told to abort
     config = parse(options.config.read_text(), str(options.config))
     die = hang if options.hang else kill_self
     files = KillingFiles(Path(config.data), options.point, options.hit, options.when, options.archive, die)
@@ -223,12 +242,14 @@ def main(arguments: list[str]) -> None:
     files.limit = options.limit
     if options.wall is not None:
         vars(pipeline)["Clock"] = partial(Clock, wall=partial(wrong_wall, options.wall))
+        vars(pipeline)["vouched"] = partial(says, options.wall)
     if options.hear is not None:
         hearsay.EVERY_S = options.hear
     running: list[pipeline.Pipeline] = []
     if options.armed:
         files.armed = lambda: any(options.armed in recovery.versions(gateway.at).values() for gateway in running)
-    asyncio.run(pipeline.run(config, files=files, on_ready=running.append))
+    file = renew.File(str(options.config), lambda: parse(options.config.read_text(), str(options.config)))
+    asyncio.run(pipeline.run(config, files=files, on_ready=running.append, file=file))
     if options.list:
         _say(json.dumps(dict(sorted(files.passed.items()))))
 

@@ -84,7 +84,7 @@ def test_a_rule_that_matches_first_wins_key_by_key() -> None:
 
 def test_the_future_is_not_judged_while_our_own_clock_is_unsynchronised() -> None:
     bench = Bench()
-    bench.clean.synchronised = False
+    bench.clean.offset = None
     assert bench.feed(3, (0, 1_700_000_000, 1.0)) == ([(0, 1_700_000_000, 1.0)], {})
 
 

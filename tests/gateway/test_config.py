@@ -152,6 +152,16 @@ def test_durations_and_sizes_are_text_with_units() -> None:
             "g.toml: bus.url = 'tcp://x': expected mqtt://host:port or mqtts://host:port",
             id="scheme of the bus",
         ),
+        pytest.param(
+            SHORTEST + '[uplink]\nmax_per_day = "10kB"',
+            "g.toml: uplink.max_per_day = '10000B': expected at least 64KiB: a connection alone costs some",
+            id="a budget that nothing fits into",
+        ),
+        pytest.param(
+            SHORTEST + '[uplink]\ncoarse = "0s"',
+            "g.toml: uplink.coarse = '0ns': expected at least 1ms",
+            id="a coarse window of no length",
+        ),
         pytest.param("name = ", "g.toml: (syntax) = ", id="not TOML"),
     ],
 )
@@ -168,6 +178,26 @@ def test_the_largest_parts_and_models_are_those_that_protocol_and_journal_take()
     record = decode_record(kind, frame.decode(frame.encode(kind, body)).body)
     assert isinstance(record, ModelRecord)
     assert record.content == content
+
+
+@pytest.mark.parametrize(
+    ("text", "windows"),
+    [
+        pytest.param("", ["* 10s"], id="no budget"),
+        pytest.param('[uplink]\nmax_per_day = "9MB"', ["* 10s", "* 600s"], id="a coarse one is added"),
+        pytest.param('[uplink]\nmax_per_day = "9MB"\ncoarse = "60s"', ["* 10s", "* 60s"], id="as coarse as is wanted"),
+        pytest.param(
+            '[uplink]\nmax_per_day = "9MB"\n[[window]]\nsize = "1s"\nhop = "500ms"\n[[window]]\nsize = "1h"\n'
+            '[[window]]\nseries = "a/*"\nsize = "1s"\n[[window]]\nseries = "a/*"\nsize = "5s"',
+            ["* 1s", "* 3600s", "a/* 1s", "a/* 5s", "a/* 600s"],
+            id="only for patterns that have none, once",
+        ),
+    ],
+)
+def test_a_daily_budget_gives_each_pattern_a_coarse_window(text: str, windows: list[str]) -> None:
+    made = parse(SHORTEST + text).pipeline.window
+    assert [f"{window.series} {window.size // 10**9}s" for window in made] == windows
+    assert all(window.step == window.size for window in made[-1:])
 
 
 def test_the_pipeline_part_reads_back_as_written() -> None:

@@ -285,6 +285,18 @@ def test_readings_without_event_time_never_share_a_stamp() -> None:
     assert times == [[NOW, NOW + 1], [NOW + 2, NOW + 3], [NOW + S]]
 
 
+def test_while_our_clock_is_adrift_it_is_said_which_series_have_their_time_from_it() -> None:
+    decode = make(Source(topic="s/{device}/{measurement}"))
+    messages = arrive(("s/a/t", b'{"value":1}'), ("s/b/t", b'{"value":2,"time":1790000000}'), ("s/c/t", b'{"value":3}'))
+    assert decode.feed(messages, 50).ours is None
+    ours = decode.feed(messages, 50, adrift=True).ours
+    assert ours is not None
+    assert ours.tolist() == [0, 2]
+    ours = decode.feed(arrive(("s/b/t", b'{"value":2,"time":1790000001}')), 60, adrift=True).ours
+    assert ours is not None
+    assert ours.tolist() == []
+
+
 def test_series_beyond_the_limit_are_refused_and_the_others_go_on() -> None:
     decode = make(SEVERAL, limit=1)
     for names in (["a/t"], []):

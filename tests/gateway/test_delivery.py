@@ -11,6 +11,7 @@ from gateway.delivery import (
     DEFER_NS,
     FLOOR,
     MAX_FRAMES,
+    QUIET_NS,
     SILENCE_NS,
     Close,
     Delivery,
@@ -20,8 +21,9 @@ from gateway.delivery import (
     Send,
 )
 from gateway.delivery.lane import Lane
+from gateway.delivery.pace import Pace
 from gateway.records import NEVER
-from protocol.messages import LANES, LaneHead, Mark, Receipt, Welcome
+from protocol.messages import COPIED, LANES, LaneHead, Mark, Receipt, Welcome
 
 S = 10**9
 MB = 1 << 20
@@ -76,6 +78,41 @@ def test_definitions_go_first_then_alerts_and_results_and_live_and_backlog_take_
         "telemetry 2",
         "telemetry 3",
     ]
+
+
+def test_lanes_that_are_barred_wait_and_the_others_do_not() -> None:
+    delivery = opened(alerts=(1, 2), results=(1, 2), telemetry=(1, 2))
+    delivery.appended("telemetry", 2)
+    delivery.barred = frozenset(("telemetry", "results"))
+    assert pump(delivery, 0) == ["alerts 1"]
+    delivery.appended("definitions", 1)
+    delivery.barred = frozenset(LANES)
+    assert (pump(delivery, 0), delivery.next(0)) == ([], None)
+    delivery.barred = frozenset()
+    assert pump(delivery, 0) == ["definitions 1", "results 1", "telemetry 2", "telemetry 1"]
+
+
+def test_a_frame_that_is_withheld_is_passed_by_until_the_next_connection() -> None:
+    delivery = opened(telemetry=(1, 4))
+    send = delivery.next(0)
+    assert send is not None
+    delivery.withheld(send)
+    assert pump(delivery, 0) == ["telemetry 2", "telemetry 3"]
+    assert receipt(delivery, 0, telemetry=3) == [Release("telemetry", 3)], "declared, so the cloud counts it as here"
+    delivery.closed()
+    delivery.opened(Welcome({}), heads(telemetry=(1, 4)), 0)
+    assert pump(delivery, 0) == ["telemetry 1", "telemetry 2", "telemetry 3"]
+
+
+def test_silence_is_odd_after_a_second_or_four_times_the_welcome_while_something_is_owed() -> None:
+    delivery = opened(telemetry=(1, 3))
+    assert delivery.quiet == NEVER
+    pump(delivery, 5, most=1)
+    assert delivery.quiet == 5 + QUIET_NS
+    delivery.greeted = QUIET_NS
+    assert delivery.quiet == 5 + 4 * QUIET_NS
+    receipt(delivery, 9, telemetry=1)
+    assert delivery.quiet == NEVER
 
 
 def test_a_definition_that_comes_later_goes_before_what_is_already_waiting() -> None:
@@ -245,8 +282,8 @@ def test_what_the_cloud_misses_and_the_spool_has_dropped_is_gone() -> None:
     ("welcome", "reason"),
     [
         (Welcome({}, fork="cloned"), "cloned"),
-        (Welcome({"alerts": Mark(5)}), "alerts: the cloud has frame 5, the next one here is 5"),
-        (Welcome({"alerts": Mark(2, [(7, 9)])}), "alerts: the cloud has frame 9, the next one here is 5"),
+        (Welcome({"alerts": Mark(5)}), f"alerts: the cloud has frame 5, the next one here is 5: {COPIED}"),
+        (Welcome({"alerts": Mark(2, [(7, 9)])}), f"alerts: the cloud has frame 9, the next one here is 5: {COPIED}"),
     ],
     ids=["the cloud says so", "a tail that was lost", "a range that was lost"],
 )
@@ -263,7 +300,7 @@ def test_a_frame_that_is_another_in_the_cloud_begins_a_new_epoch(ours: int, fork
     delivery = Delivery(MB, None, 0)
     welcome = Welcome({"alerts": Mark(3, [], 7)})
     instructions = delivery.opened(welcome, heads(alerts=(1, 9)), 0, {"alerts": ours})
-    assert (instructions == [Fork("alerts: the cloud has another frame 3 than is here")]) == forks
+    assert (instructions == [Fork(f"alerts: the cloud has another frame 3 than is here: {COPIED}")]) == forks
 
 
 def test_a_receipt_for_what_does_not_exist_ends_the_connection() -> None:
@@ -472,3 +509,19 @@ def test_a_lane_skips_over_ranges_and_flights_without_walking_them() -> None:
     for seq in range(12, 20):
         lane.pass_by(seq)
     assert lane.backlog() == 10**12 + 1
+
+
+def test_other_bounds_count_from_the_next_frame_on() -> None:
+    pace = Pace(1_000_000, None, 0)
+    pace.reset(500_000)
+    pace.take(60_000)
+    pace.configure(50_000, 1000, S)
+    pace.check()
+    assert (pace.full, pace.limit, pace.opens(S)) == (True, 50_000, S)
+    pace.give([60_000])
+    pace.take(2000)
+    assert (pace.full, pace.opens(S)) == (False, 2 * S + 1)
+    pace.configure(1_000_000, 1000, S)
+    assert (pace.limit, pace.opens(S)) == (500_000, 2 * S + 1), "the cloud's bound; the bucket goes on"
+    pace.configure(1_000_000, None, S)
+    assert pace.opens(S) == S

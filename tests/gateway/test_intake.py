@@ -49,9 +49,14 @@ SECOND = 10**9
 
 
 class Calm(Random):
-    """Chance that never waits: a reconnect is at once."""
+    """Chance that never waits: a reconnect is at once; `longest` is what it might have been, each time."""
 
-    def uniform(self, a: float, b: float) -> float:  # noqa: ARG002 - the least of the range
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.longest: list[float] = []
+
+    def uniform(self, a: float, b: float) -> float:
+        self.longest.append(b)
         return a
 
 
@@ -63,6 +68,7 @@ class Listener:
     ) -> None:
         self.batches: asyncio.Queue[Arrivals] = asyncio.Queue()
         self.states: asyncio.Queue[tuple[bool, str]] = asyncio.Queue()
+        self.chance = Calm()
         self.intake = Intake(
             broker,
             client_id,
@@ -70,7 +76,7 @@ class Listener:
             password,
             self.batches.put_nowait,
             lambda connected, why: self.states.put_nowait((connected, why)),
-            Calm(1),
+            self.chance,
         )
 
     async def arrivals(self) -> Arrivals:
@@ -317,7 +323,7 @@ async def test_an_error_of_ours_is_raised_and_not_taken_for_the_networks(fake_br
     def broken(_: Arrivals) -> None:
         raise ZeroDivisionError
 
-    intake = Intake(Broker(url=fake_broker.url), "g", [("s/#", 1)], None, broken, lambda *_: None, Calm(1))
+    intake = Intake(Broker(url=fake_broker.url), "g", [("s/#", 1)], None, broken, lambda *_: None, Calm())
     task = asyncio.create_task(intake.run())
     (await connected(fake_broker)).send(publish(1))
     async with asyncio.timeout(DEADLINE_S):
@@ -406,6 +412,20 @@ async def test_a_broker_that_is_away_at_start_is_told_once_and_found_when_it_com
                 await reachable.wait()
             assert (await listener.state())[0]
             assert listener.intake.connected
+
+
+async def test_a_broker_that_comes_and_goes_is_asked_again_within_seconds_and_one_that_refuses_less_often(
+    fake_broker: FakeBroker,
+) -> None:
+    async with listening(fake_broker.url) as listener:
+        for _ in range(6):
+            (await connected(fake_broker)).drop()
+        for _ in range(2):
+            peer = await fake_broker.accept()
+            await peer.expect(ConnectPacket)
+            peer.send(ConnAckPacket(reason_code=ConnAckReasonCode.SERVER_BUSY))
+        await connected(fake_broker)
+        assert listener.chance.longest == [0.5, 1, 2, 3, 3, 3, 30, 30]
 
 
 async def test_cancelling_says_goodbye_and_keeps_the_session(fake_broker: FakeBroker) -> None:

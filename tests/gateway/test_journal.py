@@ -84,6 +84,8 @@ RECORDS: dict[str, Record] = {
     "tick": TickRecord(4),
     "configuration": ConfigurationRecord(5, '{"clean":[]}'),
     "clock": ClockRecord(6, "f3a1", 123_456_789, synchronised=False),
+    "clock, set": ClockRecord(7, "f3a1", 123_456_799, synchronised=True, leap=0, shift=-5, offset=-5),
+    "whose times are ours": replace(readings(8, 9), ours=np.array([0, 3], np.int32)),
 }
 
 
@@ -136,9 +138,9 @@ def test_a_body_that_is_no_record_is_refused_by_reason(kind: Kind, body: bytes, 
 def test_records_are_replayed_in_order_from_any_position(journal: Journal) -> None:
     for record in RECORDS.values():
         journal.append(record)
-    assert (journal.commit(), journal.durable, journal.next) == (6, 6, 7)
+    assert (journal.commit(), journal.durable, journal.next) == (8, 8, 9)
     assert [bits(record) for _, record in journal.records(1)] == [bits(record) for record in RECORDS.values()]
-    assert [position for position, _ in journal.records(4)] == [4, 5, 6]
+    assert [position for position, _ in journal.records(4)] == [4, 5, 6, 7, 8]
 
 
 def test_what_was_not_committed_is_not_replayed(tmp_path: Path) -> None:
@@ -240,6 +242,18 @@ def test_retention_keeps_the_bound_on_age(tmp_path: Path) -> None:
     kept = [record.stamp for _, record in journal.records(1)]
     assert kept[-1] == 4000
     assert 2500 - 1500 // 8 - 100 <= kept[0] <= 2500
+    journal.close()
+
+
+def test_what_the_clock_leapt_makes_nothing_old(tmp_path: Path) -> None:
+    settings_ = config.Journal(segment_bytes=Size(600), max_age=Duration(1500))
+    journal = filled(opened(tmp_path, settings_=settings_), 40)  # stamps 100, 200 .. 4000
+    years, leaps = 30 * 365 * 86_400 * 10**9, [(50, 10**6), (4000, 30 * 365 * 86_400 * 10**9)]
+    journal.retain(4000 + years, 40, leaps)
+    kept = [record.stamp for _, record in journal.records(1)]
+    assert 2500 - 1500 // 8 - 100 <= kept[0] <= 2500, "as if it had not leapt"
+    journal.retain(4000 + 2000 + years, 40, leaps)
+    assert next(record.stamp for _, record in journal.records(1)) > 3800
     journal.close()
 
 

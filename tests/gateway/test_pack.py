@@ -59,7 +59,16 @@ def test_definitions_go_at_once_and_after_the_rows_that_came_before_them() -> No
     definition = SeriesDefinition(0, "pump/temperature")
     first, second = packer.feed(2, Outputs([Definitions([definition], [])]), 1001)
     assert (first.lane, second.lane) == ("telemetry", "definitions")
-    assert load(second.kind, second.body) == DefinitionsBody(Cover(2, 0), [definition], [])
+    assert load(second.kind, second.body) == DefinitionsBody(Cover(2, 0), [definition], [], 1001)
+
+
+def test_apart_each_definition_has_a_frame_of_its_own_and_only_the_last_covers_them() -> None:
+    packer = Pack(200, {})
+    packer.apart = True
+    mixed = rows(10, 20, 30)._replace(definition=np.array([4, 2, 4], np.int32))
+    packer.feed(1, Outputs([Closed(mixed)]), 1000)
+    packed = packer.flush()
+    assert [(starts(one), one.cover) for one in packed] == [([20], Cover()), ([10, 30], Cover(1, 0))]
 
 
 def test_a_frame_that_is_full_does_not_wait() -> None:
@@ -99,6 +108,6 @@ def test_what_the_spool_covers_is_dropped_by_a_replay_lane_by_lane() -> None:
 def test_losses_are_declared_under_the_lanes_cover() -> None:
     packer = Pack(200, {"results": Cover(4, 2)})
     loss = Loss("telemetry", 10, 19, "spool_full")
-    packed = packer.losses([loss], {"recorded": 9})
+    packed = packer.losses([loss], {"recorded": 9}, 30)
     assert packed.lane == "results"
-    assert load(packed.kind, packed.body) == LossesBody(Cover(4, 2), [loss], {"recorded": 9})
+    assert load(packed.kind, packed.body) == LossesBody(Cover(4, 2), [loss], {"recorded": 9}, 30)

@@ -223,7 +223,7 @@ async def test_a_checkpoint_waits_for_outputs_that_are_not_spooled_though_their_
 ) -> None:
     config = msgspec.structs.replace(configuration(tmp_path), time=Time(idle=Duration(10**12)))
     opened = recovery.recover(config, OsFiles(), 0, lambda: 7)
-    now = [10**18]
+    now = [18 * 10**17]
     gateway = Pipeline(config, opened, Clock(wall=lambda: now[0]))
     gateway.inward.begin()
     assert await gateway.commit()
@@ -233,7 +233,9 @@ async def test_a_checkpoint_waits_for_outputs_that_are_not_spooled_though_their_
         now[0] += 10**9
     gateway.journal.commit()  # as a commit does that began a moment before the record was taken
     assert gateway.journal.durable == gateway.at.position == 4
+    assert gateway.at.behind == 4 * recovery.RECORD_COST
     assert await gateway.checkpoint()
+    assert gateway.at.behind == 0
     assert gateway.spool.frames("telemetry") == 1
     assert gateway.spool.cover("telemetry").record == 4
     gateway.stop()

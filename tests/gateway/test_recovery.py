@@ -153,6 +153,27 @@ def test_a_checkpoint_at_any_record_and_the_tail_give_the_same_state(cut: int, t
     assert same(derive, uninterrupted(RECORDS))
 
 
+@pytest.mark.parametrize("cut", [0, 3, len(RECORDS)])
+def test_what_a_replay_costs_counts_from_the_newest_checkpoint(cut: int, tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    record(config, RECORDS)
+    journal, checkpoints = open_journal(config), Checkpoints(OsFiles(), tmp_path / "checkpoints")
+    at = recovery.begin(journal, checkpoints)
+    for seq, one in enumerate(RECORDS[:cut], 1):
+        recovery.apply(at, seq, one, 0)
+    if cut:
+        checkpoints.save(cut, recovery.checkpoint_state(at))
+    again = recovery.begin(journal, checkpoints)
+    assert again.behind == 0
+    assert len(list(recovery.replay(journal, again))) == len(RECORDS) - cut
+    rows = sum(one.readings.rows for one in RECORDS[cut:] if isinstance(one, ReadingsRecord))
+    assert again.readings == rows
+    assert again.behind == (len(RECORDS) - cut) * recovery.RECORD_COST
+    again.readings = 10**6
+    assert again.behind == 10**6
+    journal.close()
+
+
 def test_a_journal_without_its_beginning_is_replayed_by_what_its_oldest_file_says(tmp_path: Path) -> None:
     config = configuration(tmp_path)
     journal = open_journal(config, ("pump/t", "fan/t"))

@@ -16,6 +16,7 @@ from gateway.config import Broker, GatewayConfig, Source
 from gateway.delivery import SILENCE_NS, Send
 from gateway.pipeline import Pipeline
 from gateway.records import Arrivals
+from gateway.reload import Secrets
 from gateway.segment import Files, OsFiles
 from gateway.service import Bulletin, Course, rounded, secret
 from protocol.errors import ConfigurationRefused
@@ -47,6 +48,27 @@ def test_a_secret_that_is_absent_is_refused_by_its_key(file: str, env: str, key:
     with pytest.raises(ConfigurationRefused) as refused:
         secret("uplink", "token", file=file, env=env)
     assert refused.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("content", "expectation"),
+    [
+        (b"\xff\xfe", "a file of text"),
+        (b"", "one line of printable text in it, and it is empty"),
+        (b" \n", "one line of printable text in it, and it is empty"),
+        (b"one\ntwo\n", "one line of printable text in it"),
+        (b"a\x00b", "one line of printable text in it"),
+    ],
+    ids=["bytes", "empty", "blank", "two lines", "a control character"],
+)
+def test_a_file_that_holds_no_secret_is_refused_and_its_content_is_not_said(
+    content: bytes, expectation: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(content)
+    with pytest.raises(ConfigurationRefused) as refused:
+        secret("uplink", "token", file=str(path), env="")
+    assert str(refused.value) == f"uplink.token_file = {str(path)!r}: expected {expectation}"
 
 
 # The line.
@@ -115,7 +137,7 @@ async def opened(directory: Path, files: Files | None = None, url: str = "") -> 
     )
     stored = recovery.recover(settings, files or OsFiles(), 1, lambda: 7)
     pipeline = Pipeline(settings, stored, Clock(stored.at.stamp))
-    pipeline.connect(None, "secret" if url else None, Random(1))
+    pipeline.connect(Secrets(uplink="secret" if url else None), Random(1))
     pipeline.inward.begin()
     await pipeline.commit()
     await pipeline.out.spool_now(flush=True)

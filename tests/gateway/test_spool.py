@@ -7,7 +7,7 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -274,6 +274,20 @@ def test_room_is_made_from_telemetry_then_results_and_never_from_alerts(tmp_path
     box.close()
 
 
+def test_what_a_dropped_frame_had_declared_is_declared_again_once_and_joined(tmp_path: Path) -> None:
+    box = opened(tmp_path)
+    said = [[Loss("telemetry", 1, 4, "disk_full", 10, 20)], [Loss("telemetry", 5, 6, "disk_full", 20, 30)], [], []]
+    for record, losses in enumerate(said, 1):
+        body = LossesBody(Cover(record, 0), losses, {random.Random(record).randbytes(400).hex(): 1})
+        box.append("results", Kind.LOSSES, frame.dump(body), body.cover, record)
+        box.commit()
+    while box.make_room():
+        pass
+    assert box.again() == [Loss("telemetry", 1, 6, "disk_full", 10, 30)]
+    assert (box.again(), {loss.lane for loss in box.enforce(0)}) == ([], {"results"})
+    box.close()
+
+
 def test_frames_that_the_disk_never_takes_are_bounded_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,6 +380,63 @@ def test_losses_of_the_old_epoch_are_given_back(tmp_path: Path) -> None:
     lost = box.begin_epoch(0)
     assert [(loss.first, loss.cause) for loss in lost] == [(1, "disk_full")]
     assert box.enforce(0) == []
+    box.close()
+
+
+def test_a_loss_that_waits_for_its_receipt_is_a_count_in_a_new_epoch_where_its_numbers_are_others(
+    tmp_path: Path,
+) -> None:
+    box = opened(tmp_path)
+    losses = [Loss("telemetry", 3, 4, "gone"), Loss("telemetry", 7, 7, "gone"), Loss("alerts", 1, 1, "disk")]
+    body = LossesBody(Cover(1, 0), losses, {"messages": 5, "frames.alerts.disk": 2}, 9)
+    box.append("results", Kind.LOSSES, frame.dump(body), body.cover, 0)
+    box.begin_epoch(0)
+    [held] = box.each("results")
+    counts = {"messages": 5, "frames.alerts.disk": 3, "frames.telemetry.gone": 3}
+    assert frame.load(held.kind, held.body) == LossesBody(Cover(1, 0), [], counts, 9)
+    box.close()
+
+
+def stamped(box: Spool, record: int, stamp: int) -> None:
+    body = WindowsBody(Cover(record, 0), 1, random.Random(record).randbytes(40), stamp=stamp)
+    box.append("telemetry", Kind.WINDOWS, frame.dump(body), body.cover, stamp)
+    box.commit()
+
+
+def test_what_waits_longest_is_known_by_its_stamp(box: Spool) -> None:
+    seen = [box.since()]
+    for record in range(1, 4):
+        stamped(box, record, 100 * record)
+        seen.append(box.since())
+    for upto in (2, 3):
+        box.release("telemetry", upto)
+        seen.append(box.since())
+    put(box, "results", 1)  # as an older version wrote it, without a stamp
+    box.commit()
+    assert [one.get("telemetry", 0) for one in seen] == [0, 100, 100, 100, 300, 0]
+    assert box.since() == {}
+
+
+def test_when_lost_frames_were_spooled_is_known_by_what_stands_around_them(tmp_path: Path) -> None:
+    box = opened(tmp_path)
+    for record in range(1, 21):
+        stamped(box, record, 100 * record)
+    assert box.between("telemetry", 3, 5) == (200, 600)
+    assert box.between("telemetry", 1, 4) == (0, 500)
+    assert box.between("telemetry", 18, 20) == (1700, 0)
+    path = sorted(tmp_path.glob("*/telemetry/*.seg"))[1]
+    first = layout.first_of(path.name) or 0
+    box.close()
+    path.write_bytes(bytes(path.stat().st_size))
+    box = opened(tmp_path)
+    assert box.read("telemetry", first) is None
+    [lost] = box.enforce(0)
+    assert (lost.first, lost.cause, lost.oldest, lost.newest) == (
+        first,
+        "damaged",
+        100 * (lost.first - 1),
+        100 * (lost.last + 1),
+    )
     box.close()
 
 
@@ -595,3 +666,13 @@ def test_marks_that_the_disk_cannot_read_only_cause_frames_to_be_sent_again(tmp_
     box = opened(tmp_path, FaultyFiles({("read", reads): errno.EIO}))
     assert (box.frames("alerts"), records(box, "alerts")) == (3, [1, 2, 3])
     box.close()
+
+
+def test_other_bounds_count_from_the_next_frame_on(tmp_path: Path) -> None:
+    with closing(filled(opened(tmp_path), "telemetry", range(1, 25))) as box:
+        assert box.enforce(0) == []
+        before = box.bytes("telemetry")
+        box.configure(config.Spool(telemetry_bytes=Size(before // 2), segment_bytes=Size(200)))
+        assert box.log("telemetry").segment_bytes == 200
+        assert {loss.cause for loss in box.enforce(0)} == {"spool_full"}
+        assert box.bytes("telemetry") <= before // 2

@@ -6,12 +6,15 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import aiohttp
+import pytest
 import pytest_asyncio
 
 from gateway.derive import Totals
 from gateway.records import Tally
+from gateway.reload import Reloads
 from gateway.score import Progress
 from gateway.status import Status, Vitals
+from protocol.errors import ConfigurationRefused
 from protocol.messages import LANES
 
 WELL = Vitals(
@@ -26,6 +29,7 @@ WELL = Vitals(
         shadow={"pumps": 2},
         scored=50,
         unscored={"missing": 6},
+        unusable={"content": 2},
     ),
     unread={"malformed": 1, "too_large": 0},
     pending=3,
@@ -41,6 +45,11 @@ WELL = Vitals(
     models={"pumps": 4, "fans": 1},
     models_refused={"older": 2, "signature": 1},
     broker_drops=40,
+    disk=(5000, 6000),
+    budget=(70, 80),
+    journal_dropped={"disk_low": 90},
+    frames_dropped={("telemetry", "budget"): 6, ("results", "disk_low"): 7},
+    reloads=Reloads(1_700_000_000 * 10**9, 250_000_000, outcomes={"applied": 2, "refused": 1, "unchanged": 0}),
 )
 
 
@@ -65,11 +74,11 @@ class Face:
 @pytest_asyncio.fixture
 async def face() -> AsyncIterator[Face]:
     served = Face()
-    runner = await served.status.serve("127.0.0.1:0")
-    host, port = runner.addresses[0][:2]
-    served.url = f"http://{host}:{port}"
+    await served.status.listen("127.0.0.1:0")
+    assert served.status.address is not None
+    served.url = "http://{}:{}".format(*served.status.address)
     yield served
-    await runner.cleanup()
+    await served.status.close()
 
 
 async def test_metrics_say_every_count_by_its_fixed_name(face: Face) -> None:
@@ -101,6 +110,7 @@ async def test_metrics_say_every_count_by_its_fixed_name(face: Face) -> None:
         'fieldgate_model_version{model="fans"}': 1,
         'fieldgate_models_refused_total{reason="older"}': 2,
         'fieldgate_models_refused_total{reason="signature"}': 1,
+        'fieldgate_models_unusable_total{reason="content"}': 2,
         "fieldgate_frames_sent_total": 40,
         "fieldgate_frames_receipted_total": 39,
         "fieldgate_cloud_connected": 1,
@@ -108,6 +118,18 @@ async def test_metrics_say_every_count_by_its_fixed_name(face: Face) -> None:
         "fieldgate_journal_written_bytes_total": 2000,
         **{f'fieldgate_spool_frames{{lane="{lane}"}}': 6 * (lane == "telemetry") for lane in LANES},
         **{f'fieldgate_spool_bytes{{lane="{lane}"}}': 600 * (lane == "telemetry") for lane in LANES},
+        "fieldgate_uplink_spent_bytes": 70,
+        "fieldgate_uplink_budget_bytes": 80,
+        'fieldgate_frames_dropped_total{cause="budget",lane="telemetry"}': 6,
+        'fieldgate_frames_dropped_total{cause="disk_low",lane="results"}': 7,
+        "fieldgate_disk_free_bytes": 5000,
+        "fieldgate_disk_floor_bytes": 6000,
+        'fieldgate_journal_dropped_bytes_total{cause="disk_low"}': 90,
+        'fieldgate_reloads_total{outcome="applied"}': 2,
+        'fieldgate_reloads_total{outcome="refused"}': 1,
+        'fieldgate_reloads_total{outcome="unchanged"}': 0,
+        "fieldgate_reload_seconds": 0.25,
+        "fieldgate_reload_timestamp_seconds": 1_700_000_000,
     }
 
 
@@ -132,3 +154,12 @@ async def test_a_gateway_that_lacks_something_lives_and_is_not_ready(face: Face)
         "intake: not connected to the broker\njournal: the last commit failed\n",
     )
     assert await face.get("/livez") == (200, "alive\n")
+
+
+async def test_an_address_that_is_taken_is_refused_by_its_key_and_the_old_one_stays(face: Face) -> None:
+    taken = face.url.removeprefix("http://")
+    with pytest.raises(ConfigurationRefused) as refused:
+        await Status(lambda: WELL).listen(taken)
+    expected = f"http.listen = '{taken}': expected an address that is free and ours (Address already in use)"
+    assert str(refused.value) == expected
+    assert (await face.get("/livez"))[0] == 200

@@ -6,40 +6,52 @@ import asyncio
 import contextlib
 import errno
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import count
 from pathlib import Path
 from random import Random
 
+import msgspec
+import numpy as np
 import pytest
 from aiohttp import WSMessage, WSMsgType, web
 from aiohttp.test_utils import TestServer
 
 from gateway import config
+from gateway.budget import DAY_NS, DECLARE_NS, Spent
 from gateway.segment import OsFiles
 from gateway.spool import Spool
-from gateway.uplink import Uplink, uplink
+from gateway.uplink import Meter, Uplink, conversation, uplink
 from gateway.uplink.failure import LONGEST_S, MOST_RETRY_AFTER_S, Failure, answered, back_off, closed
 from protocol import frame
+from protocol.columns import encode_windows
 from protocol.errors import CloudRefused, CloudUnavailable, ConfigurationRefused, JournalUnusable
 from protocol.messages import (
     LANES,
+    WINDOW_DTYPES,
     AlertsBody,
     Cover,
     DefinitionsBody,
     Hello,
     Kind,
     LaneHead,
+    Loss,
     LossesBody,
     Mark,
     Receipt,
     Refusal,
     Welcome,
+    WindowRows,
     WindowsBody,
 )
 from protocol.settings import Size
+from tests.faults.proxy import NONE, Fault, proxy_to
+from tests.waiting import until
 
 DEADLINE_S = 20.0
+S = 10**9
+TODAY = 20_000 * DAY_NS
 SLOW = 10**9
 """Seconds: a back-off that only `wake` ends within a test."""
 
@@ -151,10 +163,22 @@ class Cloud:
         return socket
 
 
+async def nobody(_reason: str) -> None:
+    pass
+
+
+def window(definition: int) -> WindowRows:
+    """Give one row of a definition: 0 is of 10 s, 1 of 10 min."""
+    row = WindowRows(*(np.zeros(1, dtype) for dtype in WINDOW_DTYPES.values()))
+    return row._replace(definition=np.array([definition], np.int32))
+
+
 class World:
     """A cloud, a spool and an uplink between them."""
 
-    def __init__(self, directory: Path, cloud: Cloud, *, slow: bool = False) -> None:
+    def __init__(
+        self, directory: Path, cloud: Cloud, *, slow: bool = False, port: int = 0, max_per_day: Size | None = None
+    ) -> None:
         epochs = count(100)
         self.cloud, self.changed = cloud, cloud.changed
         self.chance = Chance(self.changed, slow=slow)
@@ -162,7 +186,11 @@ class World:
         self.states: list[tuple[bool, str]] = []
         self.gone: list[tuple[str, int, int]] = []
         self.disk_full = False
-        settings = config.Uplink(url=str(cloud.server.make_url("/")), max_in_flight=Size(1 << 20))
+        self.now = TODAY
+        url = cloud.server.make_url("/")
+        settings = config.Uplink(
+            url=str(url.with_port(port or url.port)), max_in_flight=Size(1 << 20), max_per_day=max_per_day
+        )
         self.uplink = Uplink(
             settings,
             "secret",
@@ -172,12 +200,13 @@ class World:
             on_fork=self.fork,
             on_gone=lambda *gone: self.gone.append(gone),
             on_state=self.state,
+            meter=Meter(OsFiles(), directory / "uplink.json", lambda: self.now, lambda: {0: 10 * S, 1: 600 * S}),
         )
 
     def hello(self) -> Hello:
         return Hello("g", self.spool.epoch, self.spool.heads())
 
-    def fork(self, reason: str) -> None:
+    async def fork(self, reason: str) -> None:
         if self.disk_full:
             self.disk_full = False
             raise JournalUnusable(reason)
@@ -193,10 +222,13 @@ class World:
             "alerts": (Kind.ALERTS, AlertsBody(Cover(), [])),
             "results": (Kind.LOSSES, LossesBody(Cover())),
             "telemetry": (Kind.WINDOWS, WindowsBody(Cover(), 0, b"")),
+            "fine": (Kind.WINDOWS, WindowsBody(Cover(), 1, encode_windows(window(0)), stamp=TODAY)),
+            "coarse": (Kind.WINDOWS, WindowsBody(Cover(), 1, encode_windows(window(1)), stamp=TODAY)),
         }
         appended = []
         for lane in lanes:
             kind, body = bodies[lane]
+            lane = lane if lane in LANES else "telemetry"  # noqa: PLW2901 - which windows, not which lane
             appended.append((lane, self.spool.append(lane, kind, frame.dump(body), Cover(), 0)))
         self.spool.commit()
         for lane, seq in appended:
@@ -215,10 +247,16 @@ class World:
 
 @contextlib.asynccontextmanager
 async def world(
-    directory: Path, cloud: Cloud, *, slow: bool = False, lanes: tuple[str, ...] = ()
+    directory: Path,
+    cloud: Cloud,
+    *,
+    slow: bool = False,
+    lanes: tuple[str, ...] = (),
+    port: int = 0,
+    max_per_day: Size | None = None,
 ) -> AsyncIterator[World]:
     async with cloud.server:
-        here = World(directory, cloud, slow=slow)
+        here = World(directory, cloud, slow=slow, port=port, max_per_day=max_per_day)
         here.put(*lanes)
         task = asyncio.create_task(here.uplink.run())
         try:
@@ -317,6 +355,31 @@ async def test_a_cloud_that_is_away_at_start_is_found_later(
     here.spool.close()
 
 
+async def test_a_connection_that_hangs_is_given_up_as_soon_as_the_link_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uplink, "TRY_S", 0.01)
+    monkeypatch.setattr("gateway.delivery.delivery.QUIET_NS", 10**6)
+    cloud = Cloud(Session.serve)
+    await cloud.server.start_server()
+    async with (
+        proxy_to(cloud.server.port or 0) as proxy,
+        world(tmp_path, cloud, slow=True, lanes=("alerts",), port=proxy.port) as here,
+    ):
+        await here.until(lambda: here.uplink.receipted == 1)
+        proxy.turn(Fault(mute=True))  # what is in flight stays so, as behind a link that was away
+        proxy.refuse()
+        here.put("alerts")
+        await until(lambda: proxy.swallowed, "the receipt is lost")
+        await until(lambda: here.uplink.delivery.quiet < time.monotonic_ns() - 3 * 10**8, "and tries are refused")
+        proxy.turn(NONE)
+        await proxy.open()
+        await here.until(lambda: here.spool.frames("alerts") == 0)
+        assert here.chance.asked == 0, "no back-off"
+        connected = f"connected to {here.uplink.url}"
+        assert here.states == [(True, connected), (False, "the link was away and is back"), (True, connected)]
+
+
 async def test_frames_without_a_receipt_are_sent_again_on_the_next_connection(tmp_path: Path) -> None:
     async def breaks(session: Session) -> None:
         await session.welcome()
@@ -410,7 +473,7 @@ async def test_a_cloud_that_misbehaves_is_left_and_tried_again(tmp_path: Path, s
 
 
 async def test_a_cloud_that_never_welcomes_us_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uplink, "WELCOME_WITHIN_S", 0.05)
+    monkeypatch.setattr(conversation, "WELCOME_WITHIN_S", 0.05)
 
     async def silent(session: Session) -> None:
         await session.hello()
@@ -419,7 +482,7 @@ async def test_a_cloud_that_never_welcomes_us_is_left(tmp_path: Path, monkeypatc
     async with world(tmp_path, Cloud(silent, Session.serve), lanes=("alerts",)) as here:
         await here.until(lambda: bool(here.states))
         assert here.states[0] == (False, "no welcome within 0.05 s")
-        monkeypatch.setattr(uplink, "WELCOME_WITHIN_S", DEADLINE_S)
+        monkeypatch.setattr(conversation, "WELCOME_WITHIN_S", DEADLINE_S)
         await here.until_stored("alerts 1")
 
 
@@ -550,6 +613,55 @@ async def test_cancelling_closes_the_connection(tmp_path: Path) -> None:
         await cloud.ended.wait()
 
 
+# A metered link.
+
+
+def spent(directory: Path, size: int) -> None:
+    (directory / "uplink.json").write_bytes(msgspec.json.encode(Spent(TODAY // DAY_NS, size)))
+
+
+async def test_when_the_budget_is_short_finer_windows_are_withheld_and_declared(tmp_path: Path) -> None:
+    spent(tmp_path, 10**8 // 20)  # more than an hour's share at midnight, but an hour's share of all
+    cloud = Cloud(Session.serve)
+    lanes = ("fine", "fine", "coarse", "alerts", "results", "fine", "fine", "telemetry")
+    async with world(tmp_path, cloud, lanes=lanes, max_per_day=Size(10**8)) as here:
+        await here.until_stored("alerts 1", "results 1", "telemetry 3", "telemetry 6")
+        assert here.uplink.meter.losses() == []
+        here.now += DECLARE_NS
+        lost = [Loss("telemetry", first, last, "budget", TODAY, TODAY) for first, last in ((1, 2), (4, 5))]
+        assert here.uplink.meter.losses() == lost
+
+
+async def test_a_day_whose_budget_is_spent_has_no_connection_and_the_next_one_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.uplink.meter.LOOK_S", 0.01)
+    monkeypatch.setattr(conversation, "LOOK_S", 0.01)
+    spent(tmp_path, 10**8)
+    cloud = Cloud(Session.serve)
+    async with world(tmp_path, cloud, lanes=("alerts",), max_per_day=Size(10**8)) as here:
+        await asyncio.sleep(0)
+        assert cloud.connections == 0
+        here.now += DAY_NS
+        await here.until_stored("alerts 1")
+        assert here.uplink.meter.budget is not None
+        here.uplink.meter.spend(10**8)
+        await here.until(lambda: here.states[-1] == (False, "what may be sent today has been sent"))
+        here.put("alerts")
+        here.now += DAY_NS
+        await here.until_stored("alerts 1", "alerts 2")
+
+
+async def test_what_went_up_is_counted_and_outlives_a_restart(tmp_path: Path) -> None:
+    async with world(tmp_path, Cloud(Session.serve), max_per_day=Size(10**8)) as here:
+        here.put("alerts", "telemetry")
+        await here.until(lambda: here.uplink.receipted == 2)
+    here.uplink.meter.close()
+    kept = msgspec.json.decode((tmp_path / "uplink.json").read_bytes(), type=Spent)
+    assert kept.day == TODAY // DAY_NS
+    assert 500 < kept.bytes < 5_000, "a request, a hello, two frames, and their headers"
+
+
 def test_certificates_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     settings = config.Uplink(url="https://cloud", ca_file=str(tmp_path / "none.pem"))
     spool = Spool.open(OsFiles(), tmp_path, config.Spool(), new_epoch=lambda: 1)
@@ -560,8 +672,9 @@ def test_certificates_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
             spool,
             lambda: Hello("g", 1, {}),
             rng=Random(0),
-            on_fork=lambda _: None,
+            on_fork=nobody,
             on_gone=lambda *_: None,
+            meter=Meter(OsFiles(), tmp_path / "uplink.json", lambda: 0, dict),
         )
     spool.close()
 

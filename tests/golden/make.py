@@ -141,6 +141,17 @@ def readings() -> records.ReadingsRecord:
 ALERT = Alert([0, 1], START, 2, START + 5, 7.5, "pumps", 3, 6.0, [0.75, 0.25], [1])
 """With the fields that alerts have grown: threshold, contributions, missing."""
 
+STAMPED: list[tuple[Kind, int, msgspec.Struct]] = [
+    (Kind.DEFINITIONS, 0, DefinitionsBody(Cover(3, 1), [SeriesDefinition(0, "pump-1/temperature")], [], START)),
+    (Kind.LOSSES, 2, LossesBody(Cover(5, 2), [Loss("telemetry", 1, 2, "gone", 0, START)], {"broker": 4}, START + 5)),
+    (
+        Kind.HELLO,
+        0,
+        Hello("gw-1", 5, {"telemetry": LaneHead(1, 12, 7)}, now=START, since={"telemetry": START - 9}, reason="cloned"),
+    ),
+]
+"""With the stamps that they have grown, and why an epoch began."""
+
 STATE: dict[str, Any] = {
     "numbers": [0, -1, 1 << 63, -(1 << 100), 0.5, float("-inf"), True, None],
     "text": "Größe",
@@ -208,6 +219,9 @@ def grown() -> Iterator[tuple[str, bytes, Any]]:
     """Give the kinds that have grown, by the name of their second file."""
     alerts = AlertsBody(Cover(4, 1), [ALERT])
     yield "alerts-2", frame.message(Kind.ALERTS, alerts, lane=1, seq=9, chain_before=7), msgspec.to_builtins(alerts)
+    for kind, lane, body in STAMPED:
+        data = frame.message(kind, body, lane=lane, seq=9, chain_before=7)
+        yield f"{kind.name.lower()}-2", data, msgspec.to_builtins(body)
 
 
 def frames() -> Iterator[tuple[Kind, bytes, Any]]:

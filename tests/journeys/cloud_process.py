@@ -19,8 +19,8 @@ from tests.waiting import until
 
 CLOUD = python("-m", "cli.main", "cloud", "run")
 
-Held = dict[tuple[str, int], tuple[int, bytes]]
-"""Series and start of a window, to its revision and the rest of the row, bit for bit."""
+Held = dict[tuple[str, str, int], tuple[int, bytes]]
+"""Series, definition (its digest) and start of a window, to its revision and the rest of the row, bit for bit."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,11 @@ class Cloud:
             start = 0
             while start is not None:
                 page = await self.ask(f"/v1/windows?series={number}&from={start}&limit=1000&domain={domain}")
+                digests = {one["id"]: one["digest"] for one in page["definitions"]}
                 for row in page["windows"]:
-                    assert (name, row["start"]) not in held
-                    held[name, row["start"]] = row["revision"], _bytes(row)
+                    key = (name, digests[row["definition"]], row["start"])
+                    assert key not in held
+                    held[key] = row["revision"], _bytes(row)
                 start = page["next"]
         return held
 
@@ -96,7 +98,12 @@ class Cloud:
 def expected(uninterrupted: Replay, domain: str = "") -> Held:
     """Give the windows that an uninterrupted replay of a gateway's journal states, in a clock domain."""
     rows = uninterrupted.stated(domain).rows
-    return {(name, start): (revision, rows[key]) for key in sorted(rows) for name, _, start, revision in [key]}
+    digests = {number: digest for digest, number in uninterrupted.derive.definitions.items()}
+    return {
+        (name, digests[definition], start): (revision, rows[key])
+        for key in sorted(rows)
+        for name, definition, start, revision in [key]
+    }
 
 
 async def agree(cloud: Cloud, site: Site) -> bool:

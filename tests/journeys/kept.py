@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cli.accounting import Account, Ranges, Stated, account
@@ -16,7 +16,7 @@ from cli.publisher import Publisher
 from gateway import config
 from gateway.derive import Derive, Totals
 from gateway.journal import Checkpoints, Journal
-from gateway.records import Closed, ReadingsRecord
+from gateway.records import Closed, Definitions, ReadingsRecord
 from gateway.segment import OsFiles
 from gateway.spool import Spool
 from protocol import frame
@@ -44,6 +44,18 @@ class Statements:
             minimum, maximum = float(row[7]), float(row[8])
             self.stated.append((key[0], Stated(key[2], key[3], int(row[4]), round(minimum), round(maximum))))
 
+    def take(self, other: Statements, shift: int) -> None:
+        """Take what others stated, with all starts so much later; none may be here."""
+        for (name, definition, start, revision), row in other.rows.items():
+            key = (name, definition, start + shift, revision)
+            assert key not in self.rows, f"{key} was stated twice"
+            self.rows[key] = row
+        self.stated += [(name, replace(stated, start=stated.start + shift)) for name, stated in other.stated]
+
+    def __len__(self) -> int:
+        """How many statements these are."""
+        return len(self.rows)
+
     @property
     def newest(self) -> dict[tuple[str, int, int], bytes]:
         """Only the highest revision of each window."""
@@ -70,10 +82,17 @@ class Replay:
     reordered: int = 0  # counters recorded for the first time after a higher one of their device
     newest: dict[str, int] = field(default_factory=dict)  # the highest counter, by device
     elsewhere: dict[str, Statements] = field(default_factory=dict)  # windows that are not in UTC, by clock domain
+    shifts: dict[str, int] = field(default_factory=dict)  # what makes UTC of clock domains, where it was stated
 
     def stated(self, domain: str) -> Statements:
         """Give the windows of a clock domain; "" is UTC."""
         return self.elsewhere.setdefault(domain, Statements()) if domain else self.statements
+
+    def place(self) -> None:
+        """Bring to UTC what can be: nothing is left of it in its domain."""
+        for domain, shift in self.shifts.items():
+            self.statements.take(self.stated(domain), shift)
+            self.elsewhere[domain] = Statements()
 
 
 @contextmanager
@@ -101,11 +120,14 @@ def replay(site: Site) -> Replay:
             for item in outputs.items:
                 if isinstance(item, Closed):
                     found.stated(item.domain).add(item.rows, derive.names)
+                elif isinstance(item, Definitions):
+                    found.shifts |= {clock.domain: clock.shift for clock in item.clocks}
             if isinstance(record, ReadingsRecord):
                 _remember(found, derive.names, record)
             found.position = seq
             expected += 1
         journal.close()
+    found.place()
     return found
 
 

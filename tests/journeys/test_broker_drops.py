@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import mqtt5
@@ -16,25 +14,13 @@ from cli.doctor.probe.line import Account, Line
 from cloud.app import API, create_app
 from cloud.config import parse
 from cloud.store import Store
-from gateway import pipeline
 from gateway.config import Broker, GatewayConfig, Source, Uplink
 from gateway.intake import hearsay
-from gateway.pipeline import Pipeline
-from tests.waiting import DEADLINE_S, until
+from tests.at_work import at_work
+from tests.waiting import until
 
 QUEUE = 50
 SENT = 80
-
-
-@asynccontextmanager
-async def running(config: GatewayConfig) -> AsyncIterator[Pipeline]:
-    stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(pipeline.run(config, on_ready=ready.set_result, stop=stop), name="gateway")
-    try:
-        yield await asyncio.wait_for(ready, DEADLINE_S)
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, DEADLINE_S)
 
 
 async def publish(config: GatewayConfig, number: int) -> None:
@@ -62,11 +48,11 @@ async def test_what_the_broker_drops_while_the_gateway_is_away_is_in_its_metrics
             Broker(mosquitto("sys_interval 1", f"max_queued_messages {QUEUE}")),
             uplink=Uplink(str(server.make_url("/")), token_file=str(app[API].tokens.token_file("edge"))),
         )
-        async with running(config) as gateway:
+        async with at_work(config) as gateway:
             await until(lambda: gateway.inward.intake is not None and gateway.inward.intake.connected, "connected")
             await until((tmp_path / "data" / "broker.json").exists, "the broker's word before")
         await publish(config, SENT)
-        async with running(config) as gateway:
+        async with at_work(config) as gateway:
             await until(lambda: gateway.vitals().totals.recorded == QUEUE, "what the broker kept")
             await until(lambda: gateway.vitals().broker_drops == SENT - QUEUE, "what it says it did not keep")
             await until(lambda: declared(app[API].store), "it is declared to the cloud")

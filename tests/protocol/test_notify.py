@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -180,3 +181,21 @@ async def test_a_long_start_asks_for_more_time_until_it_has_ended(systemd: Liste
     replayed.set()
     assert await starting
     assert (systemd.heard, systemd.silent()) == (["STATUS=recovering", "EXTEND_TIMEOUT_USEC=60000000"], True)
+
+
+async def test_a_reload_is_told_with_its_moment_and_its_end(systemd: Listener) -> None:
+    notify = Notify(systemd.environment, PID)
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    notify.reloading()
+    notify.reloaded("reloaded: window")
+    notify.status("reloaded: window")  # said already
+    await systemd.hear("STATUS=")
+    told, moment = systemd.heard[1].split("=")
+    assert (systemd.heard[0], told, *systemd.heard[2:]) == (
+        "RELOADING=1",
+        "MONOTONIC_USEC",
+        "READY=1",
+        "STATUS=reloaded: window",
+    )
+    assert before <= int(moment) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    assert systemd.silent()

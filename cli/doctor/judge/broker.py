@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from cli.doctor.facts import Broker, Disk, Grant, Greeting, Refused, Session, Spoken, Unknown
 from cli.doctor.judge.disk import percentile
 from cli.doctor.judge.finding import Finding, fail, ok, size, skip, span, warn
+from cli.doctor.judge.host import SET_CLOCK
 from gateway.config import GatewayConfig
 from gateway.service import rounded
+from protocol.certificates import is_of_dates
 
 CHECKS = ("broker", "limits", "session", "queue", "window", "drops", "topics")
 
@@ -38,12 +40,16 @@ ENTRY = {
 }
 
 
+def _entry(cause: str, why: str, key: str) -> str:
+    return SET_CLOCK if is_of_dates(why) else ENTRY[cause].format(key=key)
+
+
 def judge(devices: Broker | Refused | Unknown, disk: Disk | Unknown, settings: GatewayConfig) -> Iterator[Finding]:
     """Judge the devices' broker."""
     url = settings.devices.url
     if not isinstance(devices, Broker):
         cause = devices.cause if isinstance(devices, Refused) else "silent"
-        yield fail("broker", f"{url}: {devices.why}", ENTRY[cause].format(key="devices"))
+        yield fail("broker", f"{url}: {devices.why}", _entry(cause, devices.why, "devices"))
         yield from (skip(check, "the broker does not let us in") for check in CHECKS[1:])
         return
     yield ok("broker", f"{url} speaks MQTT 5 and lets us in")
@@ -151,7 +157,7 @@ def judge_bus(bus: list[Grant] | Refused | Unknown | None, settings: GatewayConf
         return skip("bus", "neither [bus] nor models.public_key is set: nothing comes over it")
     key = "devices" if settings.bus is None else "bus"
     if isinstance(bus, Refused):
-        return fail("bus", bus.why, ENTRY[bus.cause].format(key=key))
+        return fail("bus", bus.why, _entry(bus.cause, bus.why, key))
     if isinstance(bus, Unknown):
         return fail("bus", bus.why, ENTRY["silent"].format(key=key))
     topic = f"fieldgate/v1/{settings.name}"

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from cli.doctor.facts import Cloud, Unknown
 from cli.doctor.judge.finding import Finding, fail, ok, skip, warn
-from cli.doctor.judge.host import judge_apart
+from cli.doctor.judge.host import SET_CLOCK, judge_apart
 from gateway.config import GatewayConfig
+from protocol.certificates import is_of_dates
 
 CHECKS = ("cloud", "token", "uplink", "cloud clock")
 
@@ -34,7 +35,8 @@ def judge(cloud: Cloud | Unknown | None, settings: GatewayConfig) -> Iterator[Fi
         yield from (skip(check, "not asked without a token") for check in CHECKS[2:])
         return
     if cloud.cause:
-        yield fail("cloud", f"{settings.uplink.url}: {cloud.why}", AWAY[cloud.cause])
+        advice = SET_CLOCK if is_of_dates(cloud.why) else AWAY[cloud.cause]
+        yield fail("cloud", f"{settings.uplink.url}: {cloud.why}", advice)
         yield from (skip(check, "the cloud cannot be reached") for check in CHECKS[1:])
         return
     yield _reached(cloud, settings)

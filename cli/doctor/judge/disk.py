@@ -11,7 +11,7 @@ from gateway.config import GatewayConfig
 CHECKS = ("data", "room", "file system", "fsync", "lock")
 
 LEAST_FREE = 64 << 20
-"""Bytes: with less than this a gateway begins to drop what it keeps for the cloud."""
+"""Bytes: with less than this there is hardly room for what a recovery needs."""
 
 SLOW_S = 0.05
 """A commit is due 100 ms after the oldest reading; a disk that takes half of that for one fsync holds it up."""
@@ -61,7 +61,7 @@ def _room(disk: Disk, settings: GatewayConfig) -> Finding:
         return skip("room", disk.free.why)
     more = max(bound(settings) - disk.used, 0)
     found = f"{size(disk.free)} free; journal and spool have {size(disk.used)} and may take {size(more)} more"
-    do = "lower journal.max_bytes and spool.telemetry_bytes, or free some: when full, the oldest is dropped"
+    do = "lower journal.max_bytes and spool.telemetry_bytes, or free some: below min_free the oldest goes"
     if disk.free < LEAST_FREE:
         return fail("room", found, do)
     return warn("room", found, do) if disk.free < more else ok("room", found)

@@ -16,6 +16,10 @@ FAR_APART_S = 2.0
 SYNCHRONISE = "let systemd-timesyncd or chrony set it (`timedatectl set-ntp true`)"
 
 
+SET_CLOCK = f"this machine's clock is the likely cause: {SYNCHRONISE}; the gateway tries again until it can"
+"""Where a certificate counts not yet, or no more."""
+
+
 def judge_clock(host: Host) -> Finding:
     """Judge this machine's clock by itself."""
     said = datetime.fromtimestamp(host.wall / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

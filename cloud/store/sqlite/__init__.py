@@ -25,8 +25,9 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from cloud.room import Room
-from cloud.store import Applied, Batch, Greeted, Learnt, Published, Totals
+from cloud.store import Applied, Batch, Greeted, Learnt, Part, Published, Totals
 from cloud.store.answers import (
+    AccountView,
     AlertsPage,
     GatewayView,
     LaneView,
@@ -131,8 +132,12 @@ class SqliteStore:
         return await self._read(lambda reader: reader.alerts(gateway, before, limit))
 
     async def ledger(self, gateway: str | None) -> list[LaneView]:
-        """Give the ledger of each gateway's newest epochs."""
+        """Give the lanes of each gateway's newest epochs."""
         return await self._read(lambda reader: reader.ledger(gateway))
+
+    async def accounts(self, gateway: str | None) -> list[AccountView]:
+        """Give each gateway's newest epochs and its own counts."""
+        return await self._read(lambda reader: reader.accounts(gateway))
 
     async def quarantine(self, limit: int) -> list[QuarantinedView]:
         """Give what was quarantined, newest first."""
@@ -161,6 +166,18 @@ class SqliteStore:
     async def content(self, digest: str) -> bytes | None:
         """Give a content that is kept; None if it is not."""
         return await self._read(lambda reader: reader.models.content(digest))
+
+    async def parts(self, after: int, limit: int) -> list[Part]:
+        """Give answers to tasks with a number above `after`."""
+        return await self._read(lambda reader: reader.parts.parts(after, limit))
+
+    async def keep(self, machine: str, handled: int, state: bytes) -> None:
+        """Replace what a state machine keeps."""
+        await self._write(lambda writer: writer.parts.keep(machine, handled, state), len(state))
+
+    async def kept(self, machine: str) -> tuple[int, bytes]:
+        """Give how far a state machine has come, and what it keeps."""
+        return await self._read(lambda reader: reader.parts.kept(machine))
 
     async def totals(self) -> Totals:
         """Count what is stored."""
@@ -239,8 +256,10 @@ class SqliteStore:
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=2.0)
         try:
             self._prepare(connection)
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, sqlite3.Error) and error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise StoreUnavailable(f"{self.path} is in use by another process") from error
             raise
         self._connection = connection
         self._writer, self._reader = Writer(connection, self._clock), Reader(connection)

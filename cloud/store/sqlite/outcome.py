@@ -20,6 +20,7 @@ class Page:
     dropped: int = 0
     bytes: int = 0
     next: int = 1
+    since: int = 0  # the stamp (ns) of frame `upto`: what still waits is not older
 
 
 @dataclass(slots=True)

@@ -9,10 +9,13 @@ import msgspec
 from cloud.ledger import Lane
 from cloud.store import MAX_ROWS, Totals
 from cloud.store.answers import (
+    AccountView,
     AlertsPage,
     AlertView,
+    CauseView,
     DefinitionView,
     DropView,
+    EpochView,
     FrameCounts,
     GatewayView,
     LaneView,
@@ -22,15 +25,17 @@ from cloud.store.answers import (
     WindowView,
 )
 from cloud.store.sqlite.models import Models
+from cloud.store.sqlite.parts import Parts
 from protocol.messages import LANES
 
 EPOCHS = 4
-"""The ledger shows this many epochs of a gateway, newest first."""
+"""The ledger shows this many epochs of a gateway: the one that counts, then the newest."""
 DROPS = 100
 """The ledger shows this many losses of a lane, newest first; `dropped_frames` counts all."""
 
 DECODE = msgspec.msgpack.Decoder(Lane).decode
 SERIES = msgspec.json.Decoder(list[int]).decode
+COUNTS = msgspec.json.Decoder(dict[str, int]).decode
 CONTRIBUTIONS = msgspec.json.Decoder(list[float | None]).decode
 
 GATEWAYS = """
@@ -51,12 +56,32 @@ WHERE series = ? AND definition = ? AND domain = ? AND start >= ? AND start < ?
 
 LANE = """
 SELECT gateways.name, gateways.id, lanes.epoch, lane, ledger, received, duplicate, quarantined, dropped, oldest, next,
-    lanes.bytes, fork
+    lanes.bytes, since, fork
 FROM gateways JOIN epochs ON epochs.gateway = gateways.id
 JOIN lanes ON lanes.gateway = gateways.id AND lanes.epoch = epochs.epoch
 WHERE (?1 IS NULL OR gateways.name = ?1) AND epochs.epoch IN
-    (SELECT e.epoch FROM epochs AS e WHERE e.gateway = gateways.id ORDER BY e.began DESC LIMIT ?2)
-ORDER BY gateways.name, epochs.began DESC, lane LIMIT ?3
+    (SELECT e.epoch FROM epochs AS e JOIN gateways AS g ON g.id = e.gateway WHERE g.id = gateways.id
+        ORDER BY e.epoch = g.epoch DESC, e.began DESC LIMIT ?2)
+ORDER BY gateways.name, epochs.epoch = gateways.epoch DESC, epochs.began DESC, lane LIMIT ?3
+"""
+
+DROPS_OF = """
+SELECT first, last, cause, oldest, newest, stored FROM losses WHERE gateway = ? AND epoch = ? AND lane = ?
+ORDER BY first DESC LIMIT ?
+"""
+
+CAUSES_OF = """
+SELECT cause, sum(last - first + 1) AS frames, min(oldest), iif(min(newest), max(newest), 0), max(stored) FROM losses
+WHERE gateway = ? AND epoch = ? AND lane = ? GROUP BY cause ORDER BY frames DESC, cause
+"""
+
+ACCOUNTS = """
+SELECT id, name, last_seen, epoch, counts FROM gateways WHERE ?1 IS NULL OR name = ?1 ORDER BY name LIMIT ?2
+"""
+
+EPOCHS_OF = """
+SELECT epochs.epoch, began, heard, fork, remark, remarked FROM epochs JOIN gateways ON gateways.id = epochs.gateway
+WHERE gateway = ? ORDER BY epochs.epoch = gateways.epoch DESC, began DESC LIMIT ?
 """
 
 ALERTS = """
@@ -67,6 +92,8 @@ WHERE stamp < ?1 AND (?2 IS NULL OR gateways.name = ?2) ORDER BY stamp DESC LIMI
 """
 
 LEAST = -(1 << 63)
+EARLIEST = 1_451_606_400 * 10**9
+"""In ns, the year 2016: an earlier stamp is of a clock that had not been set."""
 
 
 class Reader:
@@ -74,6 +101,7 @@ class Reader:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.models = Models(connection)
+        self.parts = Parts(connection)
         self._connection = connection
 
     def gateways(self) -> list[GatewayView]:
@@ -96,7 +124,7 @@ class Reader:
             view = GatewayView(
                 name, False, seen, None, f"{epoch:016x}", version, series, windows, readings, size, numbers
             )
-            view.counts = msgspec.json.decode(counts, type=dict[str, int])
+            view.counts = COUNTS(counts)
             view.models, view.shadow = self._running(name)
             view.alerts = alerts
             views.append(view)
@@ -146,6 +174,14 @@ class Reader:
         """Give the lanes of each gateway's newest epochs."""
         rows = self._connection.execute(LANE, (gateway, EPOCHS, MAX_ROWS)).fetchall()
         return [self._lane(*row) for row in rows]
+
+    def accounts(self, gateway: str | None) -> list[AccountView]:
+        """Give each gateway's newest epochs and its own counts."""
+        rows = self._connection.execute(ACCOUNTS, (gateway, MAX_ROWS)).fetchall()
+        return [
+            AccountView(name, False, seen, f"{epoch:016x}", COUNTS(counts), self._epochs(number))
+            for number, name, seen, epoch, counts in rows
+        ]
 
     def quarantine(self, limit: int) -> list[QuarantinedView]:
         """Give what was quarantined, newest first."""
@@ -211,14 +247,11 @@ class Reader:
         return found
 
     def _lane(self, name: str, gateway: int, epoch: int, lane: int, blob: bytes, *counts: int) -> LaneView:
-        received, duplicate, quarantined, dropped, oldest, following, size, fork = counts
+        received, duplicate, quarantined, dropped, oldest, following, size, since, fork = counts
         ledger = DECODE(blob)
         here = ledger.upto + sum(item.last - item.first + 1 for item in ledger.ranges)
-        drops = self._connection.execute(
-            "SELECT first, last, cause, oldest, newest FROM losses WHERE gateway = ? AND epoch = ? AND lane = ? "
-            "ORDER BY first DESC LIMIT ?",
-            (gateway, epoch, lane, DROPS),
-        )
+        queued = max(0, following - 1 - here)
+        run, key = self._connection.execute, (gateway, epoch, lane)
         return LaneView(
             gateway=name,
             epoch=f"{epoch:016x}",
@@ -229,14 +262,20 @@ class Reader:
             received=received,
             duplicate=duplicate,
             quarantined=quarantined,
-            dropped=[DropView(*row) for row in drops],
+            dropped=[DropView(*row) for row in run(DROPS_OF, (*key, DROPS))],
             dropped_frames=dropped,
-            queued=max(0, following - 1 - here),
+            queued=queued,
             oldest=oldest,
             next=following,
             bytes=size,
             fork=str(fork),
+            causes=[CauseView(*row) for row in run(CAUSES_OF, key)] if dropped else [],
+            since=since if queued and since >= EARLIEST else 0,
         )
+
+    def _epochs(self, gateway: int) -> list[EpochView]:
+        rows = self._connection.execute(EPOCHS_OF, (gateway, EPOCHS))
+        return [EpochView(f"{epoch:016x}", *rest) for epoch, *rest in rows]
 
 
 def _cut(found: list[WindowView], limit: int) -> tuple[list[WindowView], int | None]:

@@ -6,7 +6,7 @@ they are repeated: a window row holds integers only. Tables whose rows are found
 
 from __future__ import annotations
 
-VERSION = 2
+VERSION = 3
 
 PRAGMAS = (
     "PRAGMA locking_mode = EXCLUSIVE",  # one process, one connection: see the file's head in __init__
@@ -40,6 +40,21 @@ CREATE TABLE contents (digest TEXT NOT NULL UNIQUE, content BLOB NOT NULL);
 """
 """`runs` has a row for each model of a gateway; `said` is the stamp of the newest word about what runs there."""
 
+CLOCKS = """
+CREATE TABLE clocks (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, gateway INTEGER NOT NULL, domain INTEGER NOT NULL, shift INTEGER NOT NULL,
+    UNIQUE (gateway, domain));
+"""
+"""What makes UTC of a gateway's clock domains, where it has said so."""
+
+WORK = """
+CREATE TABLE parts (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, gateway INTEGER NOT NULL, job TEXT NOT NULL, attempt INTEGER NOT NULL,
+    body BLOB NOT NULL, stored INTEGER NOT NULL, UNIQUE (gateway, job, attempt));
+CREATE TABLE machines (name TEXT PRIMARY KEY, handled INTEGER NOT NULL, state BLOB NOT NULL);
+"""
+"""`parts` are answers to tasks; `machines` what those that handle them keep, and how far they have come."""
+
 TABLES = (
     """
 CREATE TABLE gateways (
@@ -50,13 +65,14 @@ CREATE TABLE gateways (
 
 CREATE TABLE epochs (
     gateway INTEGER, epoch INTEGER, began INTEGER NOT NULL, fork TEXT NOT NULL DEFAULT '',
+    heard INTEGER NOT NULL DEFAULT 0, remark TEXT NOT NULL DEFAULT '', remarked INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (gateway, epoch)) WITHOUT ROWID;
 
 CREATE TABLE lanes (
     gateway INTEGER, epoch INTEGER, lane INTEGER, ledger BLOB NOT NULL,
     received INTEGER NOT NULL DEFAULT 0, duplicate INTEGER NOT NULL DEFAULT 0, quarantined INTEGER NOT NULL DEFAULT 0,
     dropped INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
-    oldest INTEGER NOT NULL DEFAULT 1, next INTEGER NOT NULL DEFAULT 1,
+    oldest INTEGER NOT NULL DEFAULT 1, next INTEGER NOT NULL DEFAULT 1, since INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (gateway, epoch, lane)) WITHOUT ROWID;
 
 CREATE TABLE losses (
@@ -103,6 +119,8 @@ CREATE TABLE quarantine (
     body BLOB NOT NULL);
 """
     + MODELS
+    + CLOCKS
+    + WORK
 )
 
 TO_VERSION_2 = """
@@ -113,7 +131,14 @@ ALTER TABLE alerts ADD COLUMN contributions TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE alerts ADD COLUMN missing TEXT NOT NULL DEFAULT '[]';
 """
 
-MIGRATIONS = {1: TO_VERSION_2 + MODELS}
+TO_VERSION_3 = """
+ALTER TABLE epochs ADD COLUMN heard INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE epochs ADD COLUMN remark TEXT NOT NULL DEFAULT '';
+ALTER TABLE epochs ADD COLUMN remarked INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE lanes ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+"""
+
+MIGRATIONS = {1: TO_VERSION_2 + MODELS, 2: TO_VERSION_3 + CLOCKS + WORK}
 """What makes a version's tables the next version's."""
 
 ALERT = """
@@ -136,16 +161,45 @@ ON CONFLICT (name) DO UPDATE SET last_seen = excluded.last_seen, epoch = exclude
 """
 
 HEAD = """
-INSERT INTO lanes (gateway, epoch, lane, ledger, oldest, next) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET oldest = excluded.oldest, next = max(next, excluded.next)
+INSERT INTO lanes (gateway, epoch, lane, ledger, oldest, next, since) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET oldest = excluded.oldest, next = max(next, excluded.next),
+    since = coalesce(nullif(excluded.since, 0), since)
 """
 
 LANE = """
-INSERT INTO lanes (gateway, epoch, lane, ledger, received, duplicate, quarantined, dropped, bytes, next)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO lanes (gateway, epoch, lane, ledger, received, duplicate, quarantined, dropped, bytes, next, since)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET ledger = excluded.ledger, received = received + excluded.received,
     duplicate = duplicate + excluded.duplicate, quarantined = quarantined + excluded.quarantined,
-    dropped = dropped + excluded.dropped, bytes = bytes + excluded.bytes, next = max(next, excluded.next)
+    dropped = dropped + excluded.dropped, bytes = bytes + excluded.bytes, next = max(next, excluded.next),
+    since = max(since, excluded.since)
+"""
+
+LOSS = """
+INSERT INTO losses VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+ON CONFLICT DO UPDATE SET last = excluded.last, newest = excluded.newest, stored = excluded.stored
+"""
+"""A loss that goes on where one of its cause ended has that one's `first`."""
+
+LOSS_BEFORE = """
+SELECT first FROM (SELECT first, last, cause FROM losses WHERE gateway = ?1 AND epoch = ?2 AND lane = ?3 AND first < ?4
+    ORDER BY first DESC LIMIT 1) WHERE last = ?4 - 1 AND cause = ?5
+"""
+
+GREETED = """
+INSERT INTO epochs (gateway, epoch, began, heard) VALUES (?1, ?2, ?3, ?3)
+ON CONFLICT DO UPDATE SET heard = excluded.heard
+"""
+
+REMARK = """
+UPDATE epochs SET remark = ?3, remarked = ?4 WHERE gateway = ?1 AND epoch = ?2
+    AND NOT EXISTS (SELECT 1 FROM epochs WHERE gateway = ?1 AND epoch <> ?2 AND ?3 IN (remark, fork))
+"""
+"""Where a contradiction was noticed here, the epoch that it ended says so; the one that began needs not."""
+
+LATER = """
+SELECT epoch FROM epochs WHERE gateway = ?1 AND began > (SELECT began FROM epochs WHERE gateway = ?1 AND epoch = ?2)
+ORDER BY began DESC LIMIT 1
 """
 
 EXPIRE_WINDOWS = """

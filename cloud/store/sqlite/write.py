@@ -11,25 +11,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.ledger import Lane, Verdict
-from cloud.store import MAX_RAISED, Applied, Arrived, Batch, Greeted, Stored, Undecodable, Windows
+from cloud.store import MAX_IDS, MAX_RAISED, Applied, Arrived, Batch, Greeted, Stored, Undecodable, Windows
 from cloud.store.answers import AlertView
+from cloud.store.sqlite.clocks import Clocks
 from cloud.store.sqlite.models import Models
 from cloud.store.sqlite.numbers import Contradicted, Epoch, Ids, Numbers
 from cloud.store.sqlite.outcome import Outcome, Page, joined
-from cloud.store.sqlite.schema import ALERT, EXPIRE_ALERTS, EXPIRE_WINDOWS, GATEWAY, HEAD, LANE, VERSION, WINDOW
+from cloud.store.sqlite.parts import Parts
+from cloud.store.sqlite.schema import (
+    ALERT,
+    EXPIRE_ALERTS,
+    EXPIRE_WINDOWS,
+    GATEWAY,
+    GREETED,
+    HEAD,
+    LANE,
+    LATER,
+    LOSS,
+    LOSS_BEFORE,
+    REMARK,
+    VERSION,
+    WINDOW,
+)
 from protocol.columns import encode_windows
 from protocol.messages import (
+    COPIED,
     LANES,
+    LOST,
     Alert,
     AlertsBody,
     DefinitionsBody,
     Hello,
     LaneHead,
     LossesBody,
+    PartBody,
     ReportBody,
     StatisticsBody,
+    stamp_of,
 )
 
+MAX_REASON = 256
 MAX_QUARANTINE = 1000
 MAX_QUARANTINE_BODY = 16 << 10
 """The quarantine is a ring of this many frames and bytes each; the counts in `lanes` go on."""
@@ -43,6 +64,9 @@ ENCODE_JSON = msgspec.json.encode
 UNSTORABLE = (OverflowError, sqlite3.DataError, sqlite3.IntegrityError)
 """What the database cannot hold; any other error of its is not the batch's fault."""
 DECODE = msgspec.msgpack.Decoder(Lane).decode
+DECODE_COUNTS = msgspec.json.Decoder(dict[str, int]).decode
+
+COPIES = "two copies of its data directory are in use; stop one, and give it a name and token of its own"
 
 
 class Told(NamedTuple):
@@ -60,7 +84,9 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection, clock: Callable[[], int]) -> None:
         self._connection = connection
         self.models = Models(connection)
+        self.parts = Parts(connection)
         self._numbers = Numbers(connection)
+        self._clocks = Clocks(connection, self._numbers)
         self._clock = clock
 
     def forget(self) -> None:
@@ -76,14 +102,18 @@ class Writer:
         run = self._connection.execute
         run(GATEWAY, (hello.gateway, now, now, hello.epoch, hello.boot, hello.version, hello.readings))
         gateway = self._numbers.gateway(hello.gateway)
-        run("INSERT OR IGNORE INTO epochs (gateway, epoch, began) VALUES (?, ?, ?)", (gateway, hello.epoch, now))
+        run(GREETED, (gateway, hello.epoch, now))
         lanes = {lane: self._ledger(gateway, hello.epoch, lane) for lane in LANES}
-        if fork := self._forked(gateway, hello.epoch) or _contradiction(lanes, hello.lanes):
+        if fork := self._forked(gateway, hello.epoch):
+            return Greeted({}, fork)
+        fork = _contradiction(lanes, hello.lanes)
+        remark = self._remark(gateway, hello, fork, now)
+        if fork:
             return Greeted({}, fork)
         for lane, head in hello.lanes.items():
-            number = LANES.index(lane)
-            run(HEAD, (gateway, hello.epoch, number, ENCODE(lanes[lane]), head.oldest, head.next))
-        return Greeted({lane: ledger.mark for lane, ledger in lanes.items()})
+            key = (gateway, hello.epoch, LANES.index(lane), ENCODE(lanes[lane]))
+            run(HEAD, (*key, head.oldest, head.next, hello.since.get(lane, 0)))
+        return Greeted({lane: ledger.mark for lane, ledger in lanes.items()}, "", remark)
 
     def apply(self, batch: Batch) -> Applied:
         """Write a batch; a frame that the database cannot hold is quarantined instead."""
@@ -141,30 +171,34 @@ class Writer:
             case Verdict.ACCEPT:
                 page.received += 1
                 page.bytes += frame.size
+                if page.ledger.upto >= frame.seq:
+                    page.since = max(page.since, stamp_of(frame.holds))
                 self._write(epoch, frame, outcome, now)
             case Verdict.DUPLICATE:
                 page.duplicate += 1
             case Verdict.DEFER:
                 outcome.deferred += 1
             case Verdict.FORK:
-                outcome.fork = f"{frame.lane} frame {frame.seq} does not follow the one before it"
-                sql = "UPDATE epochs SET fork = ? WHERE gateway = ? AND epoch = ?"
-                self._connection.execute(sql, (outcome.fork, epoch.gateway, epoch.epoch))
+                outcome.fork = f"{frame.lane} frame {frame.seq} does not follow the one before it: {COPIED}"
+                sql = "UPDATE epochs SET fork = ?, remarked = ? WHERE gateway = ? AND epoch = ?"
+                self._connection.execute(sql, (outcome.fork, now, epoch.gateway, epoch.epoch))
 
     def _write(self, epoch: Epoch, frame: Arrived, outcome: Outcome, now: int) -> None:
         refused: Undecodable | None = None
         match frame.holds:
             case Windows() as windows:
-                refused = self._write_windows(epoch, windows, outcome, now)
+                refused = self._write_windows(epoch, self._clocks.windows(epoch.gateway, windows), outcome, now)
             case DefinitionsBody() as body:
                 refused = self._define(epoch, body, outcome)
             case AlertsBody() as body:
-                refused = self._write_alerts(epoch, body, outcome, now)
+                refused = self._write_alerts(epoch, self._clocks.alerts(epoch.gateway, body), outcome, now)
             case StatisticsBody() as body:
                 refused = self.models.learn(epoch.gateway, body, outcome.news, now)
             case ReportBody() as body:
                 name = self._numbers.name_of(epoch.gateway)
                 refused = self.models.report(epoch.gateway, name, body, outcome.news, now)
+            case PartBody() as body:
+                self.parts.take(epoch.gateway, body, outcome.news, now)
             case LossesBody() as body:
                 self._write_losses(epoch, body, outcome, now)
             case Undecodable() as held:
@@ -177,6 +211,7 @@ class Writer:
             outcome.new_series += self._numbers.define(epoch, body)
         except Contradicted as error:
             return Undecodable("redefined", str(error), ENCODE(body))
+        self._clocks.learn(epoch.gateway, body.clocks)
         return None
 
     def _write_windows(self, epoch: Epoch, windows: Windows, outcome: Outcome, now: int) -> Undecodable | None:
@@ -267,11 +302,12 @@ class Writer:
             closed = page.ledger.drop(loss.first, loss.last) or []
             page.dropped += sum(last - first + 1 for first, last in closed)
             page.next = max(page.next, loss.last + 1)
+            page.since = max(page.since, loss.newest if page.ledger.upto >= loss.last else 0)
             key = (epoch.gateway, epoch.epoch, LANES.index(loss.lane))
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO losses VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [(*key, first, last, loss.cause, loss.oldest, loss.newest, now) for first, last in closed],
-            )
+            for first, last in closed:
+                before = self._connection.execute(LOSS_BEFORE, (*key, first, loss.cause)).fetchone()
+                values = (before[0] if before else first, last, loss.cause, loss.oldest, loss.newest, now)
+                self._connection.execute(LOSS, (*key, *values))
 
     def _quarantine(self, epoch: Epoch, frame: Arrived, held: Undecodable, outcome: Outcome, now: int) -> None:
         self._page(epoch, frame.lane, outcome).quarantined += 1
@@ -300,12 +336,29 @@ class Writer:
         row = self._connection.execute(sql, (gateway, epoch)).fetchone()
         return str(row[0]) if row else ""
 
+    def _remark(self, gateway: int, hello: Hello, fork: str, now: int) -> str:
+        """Note what an operator should look at, and give it; "" if that is nothing, or is said of another epoch."""
+        remark = fork or self._returned(gateway, hello.epoch) or hello.reason[:MAX_REASON]
+        noted = remark and self._connection.execute(REMARK, (gateway, hello.epoch, remark, now)).rowcount
+        return remark if noted else ""
+
+    def _returned(self, gateway: int, epoch: int) -> str:
+        """Say what it means that an epoch speaks although a later one has begun; "" if none has."""
+        row = self._connection.execute(LATER, (gateway, epoch)).fetchone()
+        return f"it speaks again although {row[0]:016x} began later: {COPIES}" if row else ""
+
+    def _with_lost(self, gateway: int, counts: dict[str, int]) -> dict[str, int]:
+        """Add what was said of frames lost with earlier epochs: each epoch tells only its own, at its beginning."""
+        (text,) = self._connection.execute("SELECT counts FROM gateways WHERE id = ?", (gateway,)).fetchone()
+        before = {name: value for name, value in DECODE_COUNTS(text).items() if name.startswith(LOST)}
+        return counts | {name: value + counts.get(name, 0) for name, value in before.items()}
+
     def _write_pages(self, epoch: Epoch, outcome: Outcome) -> None:
         values = []
         for lane, page in outcome.pages.items():
             key = (epoch.gateway, epoch.epoch, LANES.index(lane), ENCODE(page.ledger))
             counts = (page.received, page.duplicate, page.quarantined, page.dropped, page.bytes)
-            values.append((*key, *counts, page.next))
+            values.append((*key, *counts, page.next, page.since))
         self._connection.executemany(LANE, values)
 
     def _write_gateway(self, epoch: Epoch, outcome: Outcome, now: int) -> None:
@@ -315,7 +368,8 @@ class Writer:
             "alerts = alerts + ? WHERE id = ?",
             (now, outcome.readings, outcome.windows, size, outcome.news.alerts, epoch.gateway),
         )
-        if counts := outcome.news.counts:
+        if outcome.news.counts:
+            counts = outcome.news.counts = self._with_lost(epoch.gateway, outcome.news.counts)
             sql = "UPDATE gateways SET counts = ?, recorded = max(recorded, ?) WHERE id = ?"
             text = ENCODE_JSON(counts).decode()
             self._connection.execute(sql, (text, counts.get("recorded", 0), epoch.gateway))
@@ -346,8 +400,13 @@ def _text(values: list[int] | list[float]) -> str:
 
 
 def _readings(epoch: Epoch, windows: Windows, written: NDArray[np.bool_]) -> int:
-    """Count the readings in rows stated for the first time: per definition, a hopping window's only once; the most."""
+    """Count the readings in rows stated for the first time: of a series, those of the definition that holds most.
+
+    A hopping window holds a reading several times, and counts it once.
+    """
     rows = windows.rows
     share = epoch.hops[rows.definition] / epoch.sizes[rows.definition]
     counted = np.where(written & (rows.revision == 0), rows.count * share, 0.0)
-    return int(np.bincount(rows.definition, counted).max(initial=0.0).round())
+    pair, which = np.unique(rows.series.astype(np.int64) * MAX_IDS + rows.definition, return_inverse=True)
+    _, first = np.unique(pair // MAX_IDS, return_index=True)
+    return int(np.maximum.reduceat(np.bincount(which, counted), first).sum().round()) if len(first) else 0

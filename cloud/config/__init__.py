@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from cloud.config.training import Training, training_contradictions
 from protocol.endpoints import Broker, broker_contradictions, is_loopback, split_address
 from protocol.errors import ConfigurationRefused
 from protocol.settings import Contradiction, Duration, Section, Size, convert, parse_toml
@@ -65,6 +66,7 @@ class CloudConfig(Section, frozen=True):
     limits: Limits = Limits()
     bus: Bus | None = None  # None: statistics are kept, and no models are made
     models: Models = Models()
+    training: tuple[Training, ...] = ()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -106,6 +108,7 @@ def _contradictions(config: CloudConfig) -> Iterator[Contradiction]:
     if config.bus is not None:
         yield from _bus_contradictions(config.bus)
     yield from _models_contradictions(config.models)
+    yield from training_contradictions(config.training, bus=config.bus is not None)
 
 
 def _bus_contradictions(bus: Bus) -> Iterator[Contradiction]:

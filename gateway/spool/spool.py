@@ -2,9 +2,9 @@
 
     spool/
       lock
-      000001-8f3a19c2d4e5b607/      generation and epoch; the highest generation counts
+      000001-8f3a19c2d4e5b607/      an epoch (`epochs`)
         definitions/ alerts/ results/ telemetry/     a log of frames each (`gateway.segment`)
-        marks.fg                    up to where each lane is receipted; losing it only causes frames to be sent again
+        marks.fg                    up to where each lane is receipted (`marks`)
 
 Rules:
 
@@ -13,11 +13,10 @@ Rules:
    before the file's first frame. So it is known after a restart even when every frame is receipted.
 3. Receipted frames go when their whole file is receipted. Definitions stay: a new epoch must say them again, and their
    number is bounded by `max_series` and the changes of configuration.
-4. What is lost here is a Loss: dropped by a bound ("spool_full"), dropped to free the disk ("disk_full"), not
-   writable ("disk"), or unreadable ("damaged"). `oldest` and `newest` are when it was spooled, not event times.
-5. A new epoch is a new directory: written in full under a draft name, renamed, and then the old one is removed. A kill
-   at any point leaves one of the two, whole. One that failed after it had its name loses it durably before the old one
-   gets another frame.
+4. What is lost here is a Loss: dropped by a bound ("spool_full") or for the disk ("disk_low", "disk_full"), not
+   writable ("disk"), or unreadable ("damaged"). `oldest` and `newest` are when it was spooled, as far as that is known.
+   A frame of `results` that is dropped may have declared losses: they are declared again (`again`).
+5. A new epoch is a new directory, and the old one is there until it is whole (`epochs`).
 6. What the marks say was receipted is never given again as a sequence, though the disk has lost it: the chain then
    tells the cloud, or us, that the histories differ, and a new epoch begins.
 7. `commit` may run in another thread; everything else belongs to one.
@@ -31,17 +30,18 @@ Rules:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
 from gateway import config
-from gateway.records import State
-from gateway.segment import Files, Log, lock_directory, write_atomically
-from protocol import columns, frame
-from protocol.errors import FrameRefused, JournalUnusable
+from gateway.segment import Files, Log, lock_directory
+from gateway.spool.bodies import about, joined, last_cover, losses_in, restated, stamp_in
+from gateway.spool.epochs import Epoch, Epochs
+from gateway.spool.marks import Marks
+from protocol import frame
+from protocol.errors import JournalUnusable
 from protocol.messages import LANES, Cover, Kind, LaneHead, Loss, Mark
 
 MAX_WAITING = 16 << 20
@@ -49,10 +49,6 @@ MAX_WAITING = 16 << 20
 
 LANE_PARTS = 4
 """A lane is at least so many files, so that dropping one gives up at most a quarter of what waits."""
-
-MARKS = "marks.fg"
-EPOCH = re.compile(r"(\d{6})-([0-9a-f]{16})")
-DRAFT = ".draft"
 
 
 class Spool:
@@ -63,15 +59,16 @@ class Spool:
     def __init__(self, files: Files, directory: Path, settings: config.Spool, new_epoch: Callable[[], int]) -> None:
         self.files, self.directory, self.settings = files, directory, settings
         self.new_epoch = new_epoch
-        self.epoch = 0
-        self._generation = 0
+        self.changing = False  # an epoch begins
+        self.copied = 0  # frames, into epochs that began
+        self._epochs = Epochs(files, directory)
+        self._here = Epoch(0, 0)
+        self._marks = Marks(files, directory)
         self._logs: dict[str, Log] = {}
         self._covers: dict[str, Cover] = dict.fromkeys(LANES, Cover())
-        self._receipted: dict[str, int] = dict.fromkeys(LANES, 0)
         self._lost: list[Loss] = []
-        self._marks_changed = self._marks_due = False  # written when a file has gone, and at the end
+        self._again: list[Loss] = []  # declared once, and the frame that said so was dropped
         self._disk = Lock()  # held for a whole commit or change of epoch
-        self._unsettled = False  # an epoch that failed may still have its name
         self._locked: int | None = None
 
     @classmethod
@@ -93,7 +90,7 @@ class Spool:
         """Close the files; what was not committed is gone."""
         with self._disk:
             with suppress(JournalUnusable):  # without its marks the next start only sends more again
-                self._write_marks()
+                self._marks.write()
             self._close_logs()
             if self._locked is not None:
                 self.files.close(self._locked)
@@ -107,35 +104,38 @@ class Spool:
     # Opening.
 
     def _recover(self) -> None:
-        names = self.files.names(self.directory)
-        epochs = [match for name in names if (match := EPOCH.fullmatch(name))]
-        for name in [match[0] for match in epochs[:-1]] + [name for name in names if name.endswith(DRAFT)]:
-            with suppress(OSError):  # it does not count, and the next opening tries again
-                self._remove_epoch(self.directory / name)
-        if epochs:
-            self._use(int(epochs[-1][1]), int(epochs[-1][2], 16))
-        else:
-            self._use(1, self.new_epoch())
-        for lane, log in self._logs.items():
-            self._covers[lane] = _last_cover(log)
-        self._read_marks()
-
-    def _use(self, generation: int, epoch: int) -> None:
-        self._generation, self.epoch = generation, epoch
+        self._here = self._epochs.newest() or Epoch(1, self.new_epoch())
+        home = self.home
         for lane in LANES:
-            self._logs[lane] = self._open_log(self._path(generation, epoch), epoch, lane, self._covers)
+            self._logs[lane] = self._open_log(home, self.epoch, lane, self._covers)
+        for lane, log in self._logs.items():
+            self._covers[lane] = last_cover(log)
+        self._marks = Marks(self.files, home)
+        self._marks.read()
+        for lane, log in self._logs.items():
+            if (receipted := self._marks[lane]) > log.durable:  # rule 6
+                log.note_damage([(log.next, receipted)])
+                log.skip_to(receipted + 1)
 
     def _open_log(self, directory: Path, epoch: int, lane: str, covers: dict[str, Cover]) -> Log:
-        limit = self._limit(lane)
-        size = int(self.settings.segment_bytes)
         return Log.open(
             self.files,
             directory / lane,
             lane=LANES.index(lane),
             epoch=epoch,
-            segment_bytes=size if limit is None else min(size, limit // LANE_PARTS),
-            about=lambda: _about(covers[lane]),
+            segment_bytes=self._segment_bytes(lane),
+            about=lambda: about(covers[lane]),
         )
+
+    def configure(self, settings: config.Spool) -> None:
+        """Keep other bounds, from the next frame and the next `enforce` on."""
+        self.settings = settings
+        for lane, log in self._logs.items():
+            log.segment_bytes = self._segment_bytes(lane)
+
+    def _segment_bytes(self, lane: str) -> int:
+        limit, size = self._limit(lane), int(self.settings.segment_bytes)
+        return size if limit is None else min(size, limit // LANE_PARTS)
 
     def _limit(self, lane: str) -> int | None:
         return {
@@ -144,19 +144,6 @@ class Spool:
             "results": int(self.settings.results_bytes),
             "telemetry": int(self.settings.telemetry_bytes),
         }[lane]
-
-    def _path(self, generation: int, epoch: int) -> Path:
-        return self.directory / f"{generation:06}-{epoch:016x}"
-
-    def _remove_epoch(self, path: Path) -> None:
-        for lane in LANES:
-            for name in self.files.names(path / lane):
-                self.files.unlink(path / lane / name)
-            if lane in self.files.names(path):
-                self.files.rmdir(path / lane)
-        for name in self.files.names(path):
-            self.files.unlink(path / name)
-        self.files.rmdir(path)
 
     # Frames in.
 
@@ -172,11 +159,11 @@ class Spool:
         May run in another thread while more is appended.
         """
         with self._disk:
-            self._settle()
+            self._epochs.settle(self._here)
             for log in sorted(self._logs.values(), key=lambda log: not log.gave_up):  # before `results` says so
                 log.commit()
-            if self._marks_due:
-                self._write_marks()
+            if self._marks.due:
+                self._marks.write()
 
     # Frames out.
 
@@ -187,7 +174,12 @@ class Spool:
     @property
     def home(self) -> Path:
         """The directory of this epoch: its lanes, and `marks.fg`."""
-        return self._path(self._generation, self.epoch)
+        return self._epochs.path(self._here)
+
+    @property
+    def epoch(self) -> int:
+        """The number of this epoch."""
+        return self._here.number
 
     def log(self, lane: str) -> Log:
         """Give a lane's log, for a tool that looks at it."""
@@ -195,7 +187,7 @@ class Spool:
 
     def receipted(self, lane: str) -> int:
         """Give the last sequence that is known here to be receipted, with all before it."""
-        return self._receipted[lane]
+        return self._marks[lane]
 
     def chains(self, marks: Mapping[str, Mark]) -> dict[str, int]:
         """Give the chain of the frame that each mark stands at; 0 where it is not here."""
@@ -214,6 +206,22 @@ class Spool:
             self._declare_gap(lane, seq, log.next_here(seq))
         return data
 
+    def since(self) -> dict[str, int]:
+        """Say by lane when (ns) the oldest frame that waits for a receipt was spooled; lanes where none is known lack.
+
+        Reads a frame of each lane.
+        """
+        heads = {lane: max(self._marks[lane] + 1, log.oldest) for lane, log in self._logs.items()}
+        stamps = {lane: self._stamp(lane, seq) for lane, seq in heads.items()}
+        return {lane: stamp for lane, stamp in stamps.items() if stamp}
+
+    def between(self, lane: str, first: int, last: int) -> tuple[int, int]:
+        """Say between which stamps (ns) a range was spooled, by the frames that stand around it; 0: not known."""
+        return self._stamp(lane, first - 1), self._stamp(lane, last + 1)
+
+    def _stamp(self, lane: str, seq: int) -> int:
+        return stamp_in(self._logs[lane].read(seq)) if seq else 0
+
     def each(self, lane: str) -> Iterator[frame.Frame]:
         """Give all durable frames of a lane that are still here, in order, receipted or not."""
         return self._logs[lane].frames(self._logs[lane].oldest)
@@ -221,7 +229,7 @@ class Spool:
     def frames(self, lane: str) -> int:
         """Count the durable frames that wait for a receipt."""
         log = self._logs[lane]
-        return log.durable - max(self._receipted[lane], log.oldest - 1)
+        return log.durable - max(self._marks[lane], log.oldest - 1)
 
     def bytes(self, lane: str) -> int:
         """Give a lane's bytes, on the disk and waiting for it."""
@@ -241,15 +249,13 @@ class Spool:
         """Note that the cloud has committed all frames up to `upto`, and drop the files that hold only such."""
         log = self._logs[lane]
         upto = min(upto, log.durable)
-        if upto > self._receipted[lane]:
-            self._receipted[lane] = upto
-            self._marks_changed = True
+        self._marks.note(lane, upto)
         if lane != "definitions" and log.drop_before(upto + 1)[0]:
-            self._marks_due = True
+            self._marks.due = True
 
     # Bounds.
 
-    def enforce(self, now: int) -> list[Loss]:  # noqa: ARG002 - every decision over time is given the time
+    def enforce(self, now: int) -> list[Loss]:
         """Drop what is beyond the bounds, and return all losses that have not been returned before."""
         for lane, log in self._logs.items():
             limit = self._limit(lane)
@@ -257,152 +263,102 @@ class Spool:
                 continue
             while self.bytes(lane) > limit and self._drop_oldest(lane, "spool_full"):
                 pass
+            stamps = log.waiting_since, now
             if log.pending_bytes > self.max_waiting and (gone := log.forget_waiting()):
-                self._lost.append(Loss(lane, *gone, "disk"))
+                self._lost.append(Loss(lane, *gone, "disk", *stamps))
         lost, self._lost = self._lost, []
         return lost
 
-    def make_room(self) -> bool:
-        """Drop the oldest file of telemetry, else of results, for a disk that is full; False if there is none.
+    def again(self) -> list[Loss]:
+        """Give the losses to be declared once more: the frame that said so was dropped before it was receipted."""
+        again, self._again = self._again, []
+        return again
+
+    def make_room(self, cause: str = "disk_full") -> int:
+        """Drop the oldest file of telemetry, else of results, for a disk that lacks room; bytes won, 0 if none is left.
 
         `enforce` returns the loss.
         """
-        return self._drop_oldest("telemetry", "disk_full") or self._drop_oldest("results", "disk_full")
+        if self.changing:
+            return 0
+        return self._drop_oldest("telemetry", cause) or self._drop_oldest("results", cause)
 
-    def _drop_oldest(self, lane: str, cause: str) -> bool:
+    def _drop_oldest(self, lane: str, cause: str) -> int:
+        """Drop a lane's oldest file and give its bytes; 0 if there is none, or the disk keeps it."""
         log = self._logs[lane]
         sealed = log.oldest_sealed()
-        if sealed is None or not log.drop_before(sealed.last + 1)[0]:
-            return False
-        first = max(sealed.first, self._receipted[lane] + 1)
+        if sealed is None:
+            return 0
+        first = max(sealed.first, self._marks[lane] + 1)
+        said = losses_in(log, first, sealed.last) if lane == "results" else []
+        if not log.drop_before(sealed.last + 1)[0]:
+            return 0
         if first <= sealed.last:
+            self._again = joined(self._again + said)
             self._lost.append(Loss(lane, first, sealed.last, cause, sealed.oldest, sealed.newest))
-        return True
+        return sealed.bytes
 
     def _declare_gap(self, lane: str, first: int, end: int) -> None:
         """Declare the sequences from `first` on, below `end`, unless that was done just now."""
         known = any(loss.lane == lane and loss.first <= first and end <= loss.last + 1 for loss in self._lost)
         if first < end and not known:
-            self._lost.append(Loss(lane, first, end - 1, "damaged"))
+            self._lost.append(Loss(lane, first, end - 1, "damaged", *self.between(lane, first, end - 1)))
 
     # Epochs.
 
     def begin_epoch(self, now: int, *, covers_anew: bool = False) -> list[Loss]:
         """Say everything again under a new epoch: all definitions, and what is not receipted. O(bytes), and rare.
 
+        May run in another thread: meanwhile nothing may be appended, enforced or released, and `make_room` makes none.
         With `covers_anew` the covers start from nothing, for a journal that cannot vouch for them. Sequences begin
         at 1 again, so what was handed out before means nothing now: ask `heads`. Returns the losses that `enforce` has
         not: they count, but their sequences are the old epoch's. JournalUnusable leaves all as it was.
         """
-        self.commit()
-        with self._disk:
-            covers = dict.fromkeys(LANES, Cover()) if covers_anew else dict(self._covers)
-            old = self._path(self._generation, self.epoch)
-            generation, epoch = self._generation + 1, self.new_epoch()
-            logs = self._copy(self._path(generation, epoch), epoch, covers, now)
-            self._close_logs()
-            self._logs, self._covers, self._receipted = logs, covers, dict.fromkeys(LANES, 0)
-            self._generation, self.epoch = generation, epoch
-            lost, self._lost = self._lost, []
-            with suppress(OSError):  # the next opening removes what is left of it
-                self._remove_epoch(old)
-            return lost
+        self.changing = True
+        try:
+            self.commit()
+            with self._disk:
+                return self._begin(dict.fromkeys(LANES, Cover()) if covers_anew else dict(self._covers), now)
+        finally:
+            self.changing = False
 
-    def _copy(self, path: Path, epoch: int, covers: dict[str, Cover], now: int) -> dict[str, Log]:
-        draft = path.with_name(path.name + DRAFT)
+    def _begin(self, covers: dict[str, Cover], now: int) -> list[Loss]:
+        old, epoch = self._here, Epoch(self._here.generation + 1, self.new_epoch())
+        logs = self._copy(epoch, covers, now)
+        left = self._logs
+        self._here, self._covers, self._logs = epoch, covers, logs
+        self._marks = Marks(self.files, self.home)
+        for log in left.values():
+            log.close()
+        lost, self._lost = self.again() + self._lost, []
+        self._epochs.remove(self._epochs.path(old))
+        return lost
+
+    def _copy(self, epoch: Epoch, covers: dict[str, Cover], now: int) -> dict[str, Log]:
         logs: dict[str, Log] = {}
         try:
             for lane in LANES:
-                logs[lane] = self._open_log(draft, epoch, lane, covers)
+                logs[lane] = self._open_log(self._epochs.draft(epoch), epoch.number, lane, covers)
                 self._copy_lane(lane, logs[lane], now)
-            self.files.rename(draft, path)
-            self.files.sync_directory(self.directory)
+            self._epochs.place(epoch)
         except (OSError, JournalUnusable) as error:
             for log in logs.values():
                 log.close()
-            self._unsettled = True
-            with suppress(OSError, JournalUnusable):  # then the next commit tries again, or the next opening
-                self._settle()
-                self._remove_epoch(draft)
+            self._epochs.failed(epoch, self._here)
             raise JournalUnusable(f"{self.directory} cannot begin an epoch: {error}") from error
         for lane, log in logs.items():
-            log.directory = path / lane
+            log.directory = self._epochs.path(epoch) / lane
         return logs
-
-    def _settle(self) -> None:
-        """Take its name, durably, from an epoch that could not begin: it would count after the next start."""
-        if not self._unsettled:
-            return
-        here = self._path(self._generation, self.epoch).name
-        try:
-            for name in self.files.names(self.directory):
-                if EPOCH.fullmatch(name) and name > here:
-                    self.files.rename(self.directory / name, self.directory / (name + DRAFT))
-            self.files.sync_directory(self.directory)
-        except OSError as error:
-            raise JournalUnusable(f"{self.directory} cannot be written: {error.strerror}") from error
-        self._unsettled = False
 
     def _copy_lane(self, lane: str, copy: Log, now: int) -> None:
         log = self._logs[lane]
-        expected = log.oldest if lane == "definitions" else max(log.oldest, self._receipted[lane] + 1)
+        expected = log.oldest if lane == "definitions" else max(log.oldest, self._marks[lane] + 1)
         for held in log.frames(expected):
             self._declare_gap(lane, expected, held.seq)
             expected = held.seq + 1
-            copy.append(held.kind, held.body, stamp=now)
+            copy.append(held.kind, restated(held), stamp=now)
+            self.copied += 1
             if copy.pending_bytes > copy.segment_bytes:
                 copy.commit()
         self._declare_gap(lane, expected, log.durable + 1)
         copy.roll(now)  # a file without frames, whose header says the covers: the copied bodies may say others
-
-    # Marks.
-
-    def _read_marks(self) -> None:
-        try:
-            data = self.files.read(self.home / MARKS)
-            marks = columns.decode_state(frame.decode(data).body)
-        except (OSError, FrameRefused):  # a disk that refuses more than this file will say so elsewhere
-            marks = {}
-        for lane, log in self._logs.items():
-            self._receipted[lane] = receipted = int(marks.get(lane, 0))
-            if receipted > log.durable:  # rule 6
-                log.note_damage([(log.next, receipted)])
-                log.skip_to(receipted + 1)
-
-    def _write_marks(self) -> None:
-        if not self._marks_changed:
-            return
-        data = frame.encode(Kind.CHECKPOINT, columns.encode_state(dict(self._receipted)))
-        try:
-            write_atomically(self.files, self.home / MARKS, data)
-        except OSError as error:
-            raise JournalUnusable(f"{self.directory} cannot be written: {error.strerror}") from error
-        self._marks_changed = self._marks_due = False
-
-
-def _about(cover: Cover) -> State:
-    return {"cover": [cover.record, cover.ordinal]}
-
-
-def _last_cover(log: Log) -> Cover:
-    """Give the cover of the newest frame, if the newest file has one, else what that file's header says.
-
-    Where frames are missing from that file, give the cover before them: a power cut may have torn a commit, and the
-    journal still knows what was in it. What stands behind them is then spooled twice, which harms nobody.
-    """
-    for seq in range(log.unbroken, log.newest_first - 1, -1):
-        data = log.read(seq)
-        if data is not None and (cover := _cover_of(data)) is not None:
-            return cover
-    record, ordinal = log.newest_about().get("cover", (0, -1))
-    return Cover(record, ordinal)
-
-
-def _cover_of(data: bytes) -> Cover | None:
-    try:
-        held = frame.decode(data)
-        body = frame.load(held.kind, held.body)
-    except FrameRefused:
-        return None
-    cover: Cover | None = getattr(body, "cover", None)
-    return cover

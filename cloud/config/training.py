@@ -1,0 +1,107 @@
+"""`[[training]]`: a model that gateways learn together; what may be said of it, and what contradicts itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from protocol.errors import TaskRefused
+from protocol.settings import NAME, Contradiction, Duration, Section
+from protocol.training import MAX_HIDDEN, Dataset, Learning, check_dataset
+
+
+class Training(Section, frozen=True):
+    """A model that gateways learn together, each from its own readings. The rules are in `cloud/federation`."""
+
+    name: str  # of the training, and of the model it makes
+    channels: tuple[str, ...]  # measurements of a device that make a sample together
+    label: str  # measurement whose value, a whole number from 0, is the class
+    classes: int
+    samples: int  # in a window
+    hop: int = 0  # samples from one window to the next; 0: half of `samples`
+    features: str = "statistics/1"
+    devices: str = "*"
+    gateways: tuple[str, ...] = ("*",)
+    newest: int = 20_000  # windows of a device that count
+    model: Literal["softmax", "perceptron"] = "softmax"
+    hidden: int = 64
+    epochs: int = 5
+    rate: float = 0.1
+    batch: int = 16
+    penalty: float = 0.0
+    codec: Literal["f32", "i8", "topk", "sign"] = "i8"
+    holdout: float = 0.2  # share of each device's windows, the newest, that nobody learns from
+    rounds: int = 10
+    goal: int = 0  # answers that end a round; 0: all that were asked
+    fewest: int = 1  # gateways that must be there, or no run begins
+    deadline: Duration = Duration(3600 * 10**9)
+    staleness: int = 2  # rounds that an answer may be late
+    rule: Literal["mean", "trimmed", "median"] = "trimmed"
+    server_rate: float = 1.0
+    momentum: float = 0.0
+    margin: float = 0.005  # of accuracy: so much better than what is in force
+    worse_share: float = 0.2  # of gateways may lose more than `worse_by`
+    worse_by: float = 0.05
+    every: Duration = Duration(86400 * 10**9)  # a new run so long after the last; "0s": only when asked for
+    seed: int = 0
+
+    @property
+    def dataset(self) -> Dataset:
+        """What a gateway makes of its readings."""
+        hop = self.hop or max(self.samples // 2, 1)
+        made = (self.channels, self.label, self.classes, self.samples, hop)
+        return Dataset(*made, self.features, self.devices, self.newest)
+
+    @property
+    def quorum(self) -> int:
+        """How many gateways it takes: to begin, and to judge."""
+        return max(self.goal, self.fewest, 1)
+
+    @property
+    def learning(self) -> Learning:
+        """What learns, and how."""
+        return Learning(self.model, self.hidden, self.epochs, self.rate, self.batch, self.penalty)
+
+    def chosen(self, gateways: Iterable[str]) -> list[str]:
+        """Give those that take part, by name."""
+        patterns = self.gateways
+        return sorted(name for name in gateways if any(fnmatchcase(name, pattern) for pattern in patterns))
+
+
+def training_contradictions(trainings: Iterable[Training], *, bus: bool) -> Iterator[Contradiction]:
+    """Say what is wrong with trainings; `bus`: whether there is one."""
+    names: set[str] = set()
+    for number, training in enumerate(trainings):
+        if not bus:
+            yield "bus.url", None, "the broker over which [[training]] reaches its gateways"
+        yield from _training_contradictions(f"training[{number}]", training, names)
+        names.add(training.name)
+
+
+def _training_contradictions(key: str, training: Training, others: set[str]) -> Iterator[Contradiction]:
+    if not NAME.fullmatch(training.name) or training.name in others:
+        yield f"{key}.name", training.name, "1 to 63 of letters, digits, '.', '_', '-', and no other training's name"
+    try:
+        check_dataset(training.dataset)
+    except TaskRefused as refused:
+        wrong, _, expectation = refused.detail.partition(": ")
+        yield f"{key}.{wrong}", getattr(training, wrong, training.channels), expectation or refused.detail
+    bounds = (
+        ("hidden", training.hidden, 1, MAX_HIDDEN),
+        ("epochs", training.epochs, 1, 100),
+        ("batch", training.batch, 1, 100_000),
+        ("rounds", training.rounds, 1, 10_000),
+        ("goal", training.goal, 0, 1_000_000),
+        ("fewest", training.fewest, 1, 10_000),
+        ("staleness", training.staleness, 0, 100),
+        ("holdout", training.holdout, 0.01, 0.9),
+        ("worse_share", training.worse_share, 0.0, 1.0),
+    )
+    for name, value, least, most in bounds:
+        if not least <= value <= most:
+            yield f"{key}.{name}", value, f"{least} to {most}"
+    if training.deadline < 10**9:
+        yield f"{key}.deadline", f"{training.deadline}ns", "at least 1s"
+    if not 0 < training.rate <= 10 or not 0 < training.server_rate <= 10 or not 0 <= training.momentum < 1:
+        yield f"{key}.rate", training.rate, "rates above 0, at most 10, and a momentum from 0 to less than 1"

@@ -1,0 +1,314 @@
+"""One training: rounds of asking gateways to learn, and of merging what they learnt; then a verdict. Pure.
+
+    rest ──begin──▶ survey ──▶ round 1 ──▶ ... ──▶ round n ──▶ trial ──▶ rest
+                                                                └─ promoted, or not
+
+Rules:
+
+1. Answers are counted once, by (job, gateway): jobs are called `{training}.{run}.{round}`. One that came already, or
+   that belongs to another run, changes nothing.
+2. A stage ends when `goal` gateways have answered with something, or when all who were asked have answered, or at its
+   deadline with at least one. At a deadline with none it begins again: it never waits for ever. Whoever was silent then
+   is asked on, and not waited for until it answers.
+3. A late answer counts in the round that is under way, the less the older its base is, up to `staleness` rounds; beyond
+   it is refused. Whoever still works on an older round is not asked again before that.
+4. What a round says of its base, before learning, is the score of a candidate. After the last round a trial (no
+   learning) scores what that one made. The best one that the gate lets through is promoted, and only that.
+5. Everything is in `snapshot`; after a restart it goes on from there, and asks again what it had asked.
+
+| may fill | bound | answer when full |
+|---|---|---|
+| gateways asked | MAX_ASKED | the first by name are asked |
+| candidates kept | 1, the best so far | a worse one is forgotten |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+import numpy as np
+from numpy.random import default_rng
+
+from cloud.config.training import Training as Settings
+from cloud.federation import gate
+from cloud.federation.gate import Score
+from cloud.federation.state import (
+    MAX_ASKED,
+    NEVER,
+    REST,
+    ROUND,
+    SURVEY,
+    TRIAL,
+    Ask,
+    Ended,
+    Instruction,
+    Promote,
+    Rest,
+    State,
+    TakeBack,
+)
+from learning import aggregation, classifier, server, spread
+from learning.aggregation import Limits, Offer
+from learning.server import Memory, Step
+from learning.spread import Spread
+from protocol.columns import decode_state
+from protocol.errors import ModelRefused, TaskRefused
+from protocol.messages import PartBody
+from protocol.tasks import MAX_TASK, Task
+from protocol.training import VERSION, Given, Survey, Surveyed, Train, Trained, read
+
+MAX_GIVEN = MAX_TASK - (16 << 10)
+"""Bytes of models in one task; if both do not fit, the gate judges without what is in force."""
+
+
+class Training:
+    """See the rules above."""
+
+    def __init__(self, settings: Settings, state: State | None = None) -> None:
+        self.settings = settings
+        self.state = state or State()
+
+    def snapshot(self) -> bytes:
+        """Give all that lasts."""
+        return msgspec.msgpack.encode(self.state)
+
+    @classmethod
+    def restore(cls, settings: Settings, snapshot: bytes) -> Training:
+        """Go on from a snapshot; TaskRefused("params") if it is none."""
+        return cls(settings, read(snapshot, State))
+
+    @property
+    def job(self) -> str:
+        """What the stage under way is called."""
+        return f"{self.settings.name}.{self.state.run}.{self.state.round}"
+
+    def begin(self, members: Iterable[str], now: int) -> list[Instruction]:
+        """Begin a run, if none is under way and somebody is there."""
+        chosen = self.settings.chosen(members)
+        if self.state.stage != REST or len(chosen) < self.settings.quorum:
+            return []
+        state = self.state
+        state.run, state.round, state.best, state.verdict = state.run + 1, 0, b"", None
+        state.spreads, state.windows, state.seen = [], [], {}
+        return self._ask(SURVEY, chosen, now)
+
+    def again(self) -> list[Instruction]:
+        """Ask again what was asked: after a restart, since a broker may have forgotten."""
+        if self.state.stage == REST:
+            return []
+        return [self._task(gateway) for gateway, job in self.state.asked.items() if job == self.job]
+
+    def due(self) -> int:
+        """When (ns) the stage must end."""
+        return self.state.deadline if self.state.stage != REST else NEVER
+
+    def tick(self, members: Iterable[str], now: int) -> list[Instruction]:
+        """Let time pass: at a deadline a stage ends with what there is, or begins again."""
+        if self.due() > now:
+            return []
+        self.state.silent = sorted(self.state.asked)
+        if self._useful():
+            return self._end(members, now)
+        back: list[Instruction] = [TakeBack(gateway, job) for gateway, job in self.state.asked.items()]
+        self.state.asked = {}
+        return [*back, *self._ask(self.state.stage, self.settings.chosen(members), now)]
+
+    def part(self, gateway: str, body: PartBody, members: Iterable[str], now: int) -> list[Instruction]:
+        """Take an answer."""
+        state = self.state
+        number = self._round_of(body.job)
+        if number is None or body.job == state.seen.get(gateway):
+            return [TakeBack(gateway, body.job)]
+        state.seen[gateway] = body.job
+        if state.asked.get(gateway) == body.job:
+            del state.asked[gateway]
+        if gateway in state.silent:
+            state.silent.remove(gateway)
+        state.bytes_up += len(body.content)
+        stale = state.round - number
+        reason = body.reason if body.outcome != "done" else self._take(gateway, body, stale)
+        if stale and not reason:
+            state.late.append(gateway)
+        state.answered[gateway] = reason
+        back: list[Instruction] = [TakeBack(gateway, body.job)]
+        return [*back, *self._end(members, now)] if self._complete() else back
+
+    def _round_of(self, job: str) -> int | None:
+        """Give the round of a job of the run that is under way."""
+        begins, _, number = job.rpartition(".")
+        state = self.state
+        if state.stage == REST or begins != f"{self.settings.name}.{state.run}" or not number.isdecimal():
+            return None
+        return int(number) if int(number) <= state.round else None
+
+    def _take(self, gateway: str, body: PartBody, stale: int) -> str:
+        """Keep what an answer says; say why not."""
+        state = self.state
+        if stale > (self.settings.staleness if state.stage == ROUND else 0):
+            return "stale"
+        try:
+            if state.stage == SURVEY:
+                return self._take_survey(read(body.content, Surveyed))
+            trained = read(body.content, Trained)
+        except (TaskRefused, ModelRefused) as refused:
+            return refused.reason
+        if not stale:
+            state.scores[gateway] = _score(trained)
+        if state.stage == ROUND:
+            state.offers.append((gateway, trained.windows, trained.payload, stale))
+        state.counted[gateway] = body.job
+        return ""
+
+    def _take_survey(self, found: Surveyed) -> str:
+        own = spread.unpack(decode_state(found.spread))
+        if len(own.mean) != len(classifier.names_of(self.settings.dataset)):
+            return "features"
+        if len(found.windows) != self.settings.classes or min(found.windows) < 0:
+            return "classes"
+        self.state.spreads.append(found.spread)
+        before = self.state.windows or [0] * self.settings.classes
+        self.state.windows = [one + other for one, other in zip(before, found.windows, strict=True)]
+        return ""
+
+    def _useful(self) -> int:
+        return sum(not reason for reason in self.state.answered.values())
+
+    def _complete(self) -> bool:
+        useful, waiting = self._useful(), self.state.asked.keys() - self.state.silent
+        goal = self.settings.goal if self.state.stage == ROUND else 0
+        return bool(useful) and (not waiting or (goal > 0 and useful >= goal))
+
+    def _end(self, members: Iterable[str], now: int) -> list[Instruction]:
+        state = self.state
+        told = self._told(now)
+        match state.stage:
+            case "survey":
+                refused = self._begin_model()
+            case "round":
+                self._weigh()
+                refused = self._merge()
+            case _:
+                self._weigh()
+                return [told, *self._close()]
+        told = told._replace(refused=told.refused | refused)
+        chosen = self.settings.chosen(members)
+        last = state.round >= self.settings.rounds
+        state.round += 1
+        back = self._forget_the_slow()
+        return [told, *back, *self._ask(TRIAL if last else ROUND, chosen, now)]
+
+    def _told(self, now: int) -> Ended:
+        state = self.state
+        verdict = gate.judge(state.scores, gate.Terms())
+        return Ended(
+            self.settings.name,
+            state.run,
+            state.round,
+            state.stage,
+            tuple(gateway for gateway, reason in state.answered.items() if not reason),
+            tuple(state.late),
+            {gateway: reason for gateway, reason in state.answered.items() if reason},
+            verdict.candidate if verdict.gateways else None,
+            state.bytes_up,
+            (now - state.began) / 1e9,
+            now,
+        )
+
+    def _begin_model(self) -> dict[str, str]:
+        state, dataset = self.state, self.settings.dataset
+        size = len(classifier.names_of(dataset))
+        merged: Spread = spread.merge_all((spread.unpack(decode_state(one)) for one in state.spreads), size)
+        rng = default_rng(self.settings.seed)
+        begun = classifier.begin(dataset, self.settings.learning, merged, rng)
+        if state.active and _same(self.settings, state.active):
+            begun = classifier.decode(state.active)
+        state.base, state.spreads = classifier.encode(begun), []
+        empty = server.nothing(len(begun.vector))
+        state.memory = (empty.direction.tobytes(), empty.square.tobytes())
+        return {}
+
+    def _weigh(self) -> None:
+        """Note what the stage's base is worth, and keep it if it is the best that may be promoted."""
+        state = self.state
+        settings = self.settings
+        terms = gate.Terms(settings.margin, settings.worse_share, settings.worse_by, settings.quorum)
+        verdict = gate.judge(state.scores, terms)
+        better = state.verdict is None or not state.verdict.promoted or verdict.candidate > state.verdict.candidate
+        if verdict.promoted and better:
+            state.best, state.verdict = state.base, verdict
+        elif state.verdict is None or not state.verdict.promoted:
+            state.verdict = verdict
+
+    def _merge(self) -> dict[str, str]:
+        """Make the next base of the updates; give whose were refused, and why."""
+        state, settings = self.state, self.settings
+        base = classifier.decode(state.base)
+        offers = [Offer(*offer) for offer in state.offers]
+        admitted, refused = aggregation.admit(offers, len(base.vector), Limits(stale=settings.staleness))
+        state.offers = []
+        for one in refused:
+            state.counted.pop(one.gateway, None)
+        if admitted.gateways:
+            combined = aggregation.combine(settings.rule, aggregation.clip(admitted))
+            direction, square = (np.frombuffer(part, np.float32) for part in state.memory)
+            vector, memory = server.step(
+                Step("sgd", settings.server_rate, settings.momentum), base.vector, combined, Memory(direction, square)
+            )
+            state.base = classifier.encode(base.with_vector(vector))
+            state.memory = (memory.direction.tobytes(), memory.square.tobytes())
+        return {one.gateway: one.reason for one in refused}
+
+    def _close(self) -> list[Instruction]:
+        state = self.state
+        assert state.verdict is not None
+        back = [TakeBack(gateway, job) for gateway, job in state.asked.items()]
+        ended: list[Instruction] = [*back, Rest(self.settings.name, state.run, state.verdict)]
+        if state.verdict.promoted:
+            state.active = state.best
+            ended.append(Promote(self.settings.name, state.best, state.verdict, sum(state.windows)))
+        state.stage, state.asked, state.base, state.best = REST, {}, b"", b""
+        return ended
+
+    def _forget_the_slow(self) -> list[Instruction]:
+        """Take back what would be too stale if it came."""
+        state, oldest = self.state, self.state.round - self.settings.staleness
+        slow = {gateway: job for gateway, job in state.asked.items() if int(job.rpartition(".")[2]) < oldest}
+        for gateway in slow:
+            del state.asked[gateway]
+        return [TakeBack(gateway, job) for gateway, job in slow.items()]
+
+    def _ask(self, stage: str, chosen: list[str], now: int) -> list[Instruction]:
+        state = self.state
+        state.stage, state.began = stage, now
+        state.deadline = now + int(self.settings.deadline)
+        state.answered, state.scores, state.bytes_up, state.late = {}, {}, 0, []
+        free = [gateway for gateway in chosen[:MAX_ASKED] if gateway not in state.asked]
+        state.asked |= dict.fromkeys(free, self.job)
+        return [self._task(gateway) for gateway in free]
+
+    def _task(self, gateway: str) -> Ask:
+        state, settings = self.state, self.settings
+        name, params, content = "survey", msgspec.msgpack.encode(Survey(settings.dataset)), b""
+        if state.stage != SURVEY:
+            how = (state.stage != TRIAL, settings.codec, settings.holdout, settings.seed)
+            train = Train(settings.name, state.round, *how, state.counted.get(gateway, ""))
+            name, params = "train", msgspec.msgpack.encode(train)
+            fits = len(state.base) + len(state.active) < MAX_GIVEN
+            content = msgspec.msgpack.encode(Given(state.base, state.active if fits else b""))
+        attempt = 1 + (state.began // 10**9) % (1 << 30)
+        return Ask(
+            Task(self.job, attempt, gateway, name, VERSION, params, content, state.began, state.deadline, settings.name)
+        )
+
+
+def _score(trained: Trained) -> Score:
+    said = trained.scores
+    base, local, personal = (said.get(name, 0.0) for name in ("base", "local", "personal"))
+    return Score(trained.held_out, base, said.get("active"), local, personal)
+
+
+def _same(settings: Settings, content: bytes) -> bool:
+    """Whether a classifier was made by the same training as is set now."""
+    made = classifier.decode(content)
+    return (made.dataset, made.learning) == (settings.dataset, settings.learning)

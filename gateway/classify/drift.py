@@ -1,0 +1,81 @@
+"""Whether what a classifier sees, or how sure it is, is no longer what it was. Pure.
+
+Page's CUSUM ("Continuous inspection schemes", 1954), to both sides, over means of blocks:
+
+    z = (s - mean_c) / deviation_c    c: the class that was said; mean and deviation of the first REFERENCE windows
+    x = sum of z over BLOCK windows / (sqrt(BLOCK) * spread)    spread: of x over these, at least 1
+    up = max(0, up + x - SLACK);  down = max(0, down - x - SLACK);  drift when either passes LIMIT
+
+By class, since other classes in another mix are no drift; by blocks, and with their own spread, since neighbouring
+windows are alike. Of gas sensors half a year older (accuracy 0.98 to 0.79) it tells after 160 to 260 windows, of the
+same rows in a mixed order never.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learning.parameters import Array
+
+REFERENCE = 256
+BLOCK = 32
+SLACK, LIMIT = 1.0, 8.0
+"""SLACK is more than the error of a mean over REFERENCE windows, sqrt(BLOCK / REFERENCE) = 0.35."""
+FEWEST = 8
+"""Windows of a class in the reference: with fewer it is judged by all."""
+FARTHEST = 3.0
+TINY = 1e-6
+
+
+class Drift:
+    """Of one number a window; see above."""
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
+        self.begin()
+
+    def begin(self) -> None:
+        """Learn anew what is normal."""
+        self._mean, self._deviation = np.zeros(self._classes), np.ones(self._classes)
+        self._spread = 0.0  # 0: still learning
+        self._held: list[tuple[float, int]] = []
+        self.up = self.down = 0.0
+
+    @property
+    def learning(self) -> bool:
+        """Whether it does not know yet what is normal."""
+        return not self._spread
+
+    def feed(self, values: Array, classes: NDArray[np.int64]) -> bool:
+        """Take what windows in order have, (n,), and the class that was said of each; whether that is drift.
+
+        What comes after drift was found is not looked at: `begin` again.
+        """
+        self._held += zip(values.tolist(), classes.tolist(), strict=True)
+        if self.learning and len(self._held) >= REFERENCE:
+            self._learn(self._take(REFERENCE))
+        while not self.learning and len(self._held) >= BLOCK:
+            [x] = self._blocks(self._take(BLOCK)) / self._spread
+            self.up = max(0.0, self.up + x - SLACK)
+            self.down = max(0.0, self.down - x - SLACK)
+            if max(self.up, self.down) > LIMIT:
+                return True
+        return False
+
+    def _take(self, size: int) -> Array:
+        taken, self._held = self._held[:size], self._held[size:]
+        return np.array(taken)
+
+    def _learn(self, rows: Array) -> None:
+        self._mean[:], self._deviation[:] = rows[:, 0].mean(), max(rows[:, 0].std(), TINY)
+        for which, seen in enumerate(np.bincount(rows[:, 1].astype(int), minlength=self._classes)):
+            if seen >= FEWEST:
+                own = rows[rows[:, 1] == which, 0]
+                self._mean[which], self._deviation[which] = own.mean(), max(own.std(), TINY)
+        self._spread = max(1.0, float(self._blocks(rows).std()))
+
+    def _blocks(self, rows: Array) -> Array:
+        which = rows[:, 1].astype(int)
+        apart = np.clip((rows[:, 0] - self._mean[which]) / self._deviation[which], -FARTHEST, FARTHEST)
+        return np.asarray(apart.reshape(-1, BLOCK).sum(axis=1) / np.sqrt(BLOCK))

@@ -1,0 +1,168 @@
+"""From raw readings to labelled vectors: samples, windows without a gap, features, classes. Pure.
+
+Rules:
+
+1. A sample is one finite reading of each channel of a device at one event time; of repeats the first counts.
+2. Samples come at even steps; a step of more than GAP medians ends a run, and a window lies within one run.
+3. A window's class is the newest label at its last sample. It counts only if the label was the same at its first one,
+   and is a whole number from 0 to classes - 1.
+4. Examples of a device are in the order of time; the newest share of each is held out, and windows that overlap with it
+   are left out, so that nothing is scored that was learnt from.
+
+| may fill | bound | answer when full |
+|---|---|---|
+| samples of one device | `newest` windows | the oldest are left out |
+| devices | MAX_DEVICES | the first by name are taken |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.records import Readings, join_readings
+from gateway.tasks.contract import Past
+from learning import features
+from protocol.training import Dataset
+
+GAP = 1.5
+MAX_DEVICES = 1_000
+COMPACT = 4
+"""Readings of a series are thinned to the newest when there are so many times as many as count."""
+
+Times = NDArray[np.int64]
+Values = NDArray[np.float64]
+
+
+class Examples(NamedTuple):
+    """In the order of time of a device."""
+
+    x: NDArray[np.float32]  # features (n, d)
+    y: NDArray[np.int64]  # classes (n,)
+    at: Times  # event time of the last sample (n,)
+
+    def part(self, of: slice) -> Examples:
+        """Give some of them."""
+        return Examples(self.x[of], self.y[of], self.at[of])
+
+
+class Split(NamedTuple):
+    """All devices together: what is learnt from, and what is held out."""
+
+    learnt: Examples
+    held_out: Examples
+
+
+class Column(NamedTuple):
+    """One series: event times ascending, each once, and values; shape (n,)."""
+
+    time: Times
+    value: Values
+
+
+def gather(dataset: Dataset, past: Past) -> tuple[dict[str, Examples], int]:
+    """Give the examples of each device, and how many readings they were made of."""
+    patterns = [f"{dataset.devices}/{measurement}" for measurement in (*dataset.channels, dataset.label)]
+    most = dataset.newest * dataset.hop + dataset.samples
+    parts: dict[int, list[Readings]] = {}
+    readings = 0
+    for batch in past.batches(patterns):
+        readings += batch.rows
+        for series in np.unique(batch.series).tolist():
+            own = parts.setdefault(series, [])
+            own.append(Readings(*(column[batch.series == series] for column in batch)))
+            if sum(part.rows for part in own) > COMPACT * most:
+                own[:] = [_newest(join_readings(own), most)]
+    columns = {past.names[series]: _column(join_readings(own)) for series, own in parts.items()}
+    return {device: examples(dataset, own) for device, own in _by_device(dataset, columns)}, readings
+
+
+def _newest(readings: Readings, most: int) -> Readings:
+    order = np.argsort(readings.time, kind="stable")[-most:]
+    return Readings(readings.series[order], readings.time[order], readings.value[order])
+
+
+def _column(readings: Readings) -> Column:
+    time, first = np.unique(readings.time, return_index=True)
+    value = readings.value[first]
+    sound = np.isfinite(value)
+    return Column(time[sound], value[sound])
+
+
+def _by_device(dataset: Dataset, columns: dict[str, Column]) -> Iterable[tuple[str, dict[str, Column]]]:
+    devices = sorted({name.rpartition("/")[0] for name in columns})
+    chosen = [device for device in devices if fnmatchcase(device, dataset.devices)]
+    for device in chosen[:MAX_DEVICES]:
+        own = {name.rpartition("/")[2]: column for name, column in columns.items() if name.rpartition("/")[0] == device}
+        if all(measurement in own for measurement in (*dataset.channels, dataset.label)):
+            yield device, own
+
+
+def examples(dataset: Dataset, columns: dict[str, Column]) -> Examples:
+    """Make examples of one device's columns, by measurement."""
+    time, samples = _samples([columns[channel] for channel in dataset.channels])
+    starts = _starts(time, dataset.samples, dataset.hop)[-dataset.newest :]
+    ends = starts + dataset.samples - 1
+    label = columns[dataset.label]
+    first, last = _label_at(label, time[starts]), _label_at(label, time[ends])
+    told = have_class(first, last, dataset.classes)
+    starts, ends = starts[told], ends[told]
+    windows = samples[starts[:, None] + np.arange(dataset.samples)]
+    return Examples(features.extract(dataset.features, windows), last[told].astype(np.int64), time[ends])
+
+
+def have_class(first: Values, last: Values, classes: int) -> NDArray[np.bool_]:
+    """Whether windows have one, by the newest labels at their first and last samples: (n,)."""
+    return np.asarray((first == last) & (last == np.floor(last)) & (last >= 0) & (last < classes))
+
+
+def are_gaps(steps: Times) -> NDArray[np.bool_]:
+    """Whether steps from sample to sample, (..., n) with n at least 1, end a run."""
+    return np.asarray(steps > GAP * np.median(steps, axis=-1, keepdims=True))
+
+
+def _samples(channels: Sequence[Column]) -> tuple[Times, Values]:
+    """Give the event times that all channels have, (n,), and their values, (n, channels)."""
+    time = channels[0].time
+    for column in channels[1:]:
+        time = np.intersect1d(time, column.time, assume_unique=True)
+    values = [column.value[np.searchsorted(column.time, time)] for column in channels]
+    return time, np.stack(values, axis=1)
+
+
+def _starts(time: Times, samples: int, hop: int) -> NDArray[np.int64]:
+    """Give the samples with which windows begin: each `hop` of a run, as long as the run lasts."""
+    if len(time) < samples:
+        return np.empty(0, np.int64)
+    steps = np.diff(time)
+    run = np.concatenate([[0], np.cumsum(are_gaps(steps))]) if len(steps) else np.zeros(1, np.int64)
+    begins = np.flatnonzero(np.diff(run, prepend=-1))
+    place = np.arange(len(time)) - begins[run]
+    candidates = np.arange(len(time) - samples + 1)
+    within = run[candidates] == run[candidates + samples - 1]
+    chosen: NDArray[np.int64] = candidates[within & (place[candidates] % hop == 0)]
+    return chosen
+
+
+def _label_at(label: Column, time: Times) -> Values:
+    """Give the newest label at each time; NaN where there is none yet."""
+    place = np.searchsorted(label.time, time, side="right") - 1
+    return np.where(place >= 0, label.value[np.maximum(place, 0)] if len(label.value) else np.nan, np.nan)
+
+
+def split(of_devices: Iterable[Examples], share: float, apart: int) -> Split:
+    """Hold out the newest share of each device's examples, and leave out the `apart` before them."""
+    learnt, held_out = [], []
+    for each in of_devices:
+        cut = round(len(each.x) * (1 - share))
+        learnt.append(each.part(slice(0, max(cut - apart, 0))))
+        held_out.append(each.part(slice(cut, None)))
+    return Split(_joined(learnt), _joined(held_out))
+
+
+def _joined(parts: list[Examples]) -> Examples:
+    return Examples(*map(np.concatenate, zip(*parts, strict=True)))

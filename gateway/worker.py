@@ -1,0 +1,159 @@
+"""The child process in which tasks run, one after another: Orders on standard input, Replies on standard output.
+
+Each is 4 bytes of length, big end first, then msgpack. It ends when its input does; starting takes most of a second on
+a Pi, so it lives on for a while between the rounds of a training, and a computation may remember what it has read.
+
+Rules:
+
+1. It takes the lowest priority, and limits on CPU time and memory, before it imports what computes. When the gateway
+   ends, it is killed.
+2. Whatever happens it says a Reply, unless it is killed. What a computation prints goes to standard error.
+3. A computation is found by its name: BUILT_IN, then the entry points of the group `fieldgate.tasks`. Nothing that a
+   message says is imported or evaluated.
+
+| reason | why |
+|---|---|
+| unknown | no such computation, or another version of it |
+| memory, cpu | it went beyond its limit |
+| crash | it raised; the gateway's log has where |
+| others | the computation's own, see there |
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import traceback
+from ctypes import CDLL
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+
+from gateway.tasks.contract import Answer, Computation
+from protocol.errors import JournalUnusable, TaskRefused
+from protocol.tasks import Task
+
+BUILT_IN = {
+    "moments": "gateway.tasks.moments:moments",
+    "survey": "gateway.trainer:survey",
+    "train": "gateway.trainer:train",
+}
+"""Where a computation is, by its name: "module:name"."""
+
+GROUP = "fieldgate.tasks"
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What to run, on which data, and within which limits."""
+
+    data: str  # the gateway's data directory
+    task: Task
+    kept: bytes
+    cpu: int  # seconds
+    memory: int  # bytes
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """How it ended."""
+
+    outcome: str  # "done", "refused" or "failed"
+    reason: str = ""
+    detail: str = ""
+    content: bytes = b""
+    readings: int = 0
+    asked: tuple[int, int] = (0, 0)
+    held: tuple[int, int] = (0, 0)
+    keep: bytes = b""
+    seconds: float = 0.0  # of CPU
+
+
+class _OverTimeError(Exception):
+    """CPU time is used up."""
+
+
+def find(name: str, version: int) -> Computation:
+    """Give the computation of a name; TaskRefused("unknown")."""
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        found: Any = getattr(import_module(module), attribute)
+    else:
+        points = entry_points(group=GROUP, name=name)
+        if not points:
+            raise TaskRefused("unknown", f"no task {name!r} is installed here")
+        found = next(iter(points)).load()
+    if found.version != version:
+        raise TaskRefused("unknown", f"{name!r} is version {found.version} here, not {version}")
+    computation: Computation = found
+    return computation
+
+
+def run(order: Order) -> Reply:
+    """Compute; whatever happens becomes a Reply."""
+    began = sum(os.times()[:2])
+    try:
+        reply = Reply("done", "", "", *_compute(order))
+    except TaskRefused as refused:
+        reply = Reply("refused", refused.reason, refused.detail)
+    except MemoryError:
+        reply = Reply("failed", "memory", f"more than {order.memory} bytes")
+    except _OverTimeError:
+        reply = Reply("failed", "cpu", f"more than {order.cpu} s")
+    except JournalUnusable as error:
+        reply = Reply("failed", "journal", str(error))
+    except Exception as error:  # noqa: BLE001 - a stranger's code: it is told, and costs only itself
+        reply = Reply("failed", "crash", "".join(traceback.format_exception(error))[-4096:])
+    return msgspec.structs.replace(reply, seconds=sum(os.times()[:2]) - began)
+
+
+def _compute(order: Order) -> Answer:
+    from gateway.past import JournalPast  # noqa: PLC0415 - numpy comes after the limits
+
+    computation = find(order.task.name, order.task.version)
+    past = JournalPast(Path(order.data))
+    try:
+        return computation(order.task, past, order.kept)
+    finally:
+        past.close()
+
+
+def settle() -> None:
+    """Take the lowest priority, leave no core behind, and die with the parent."""
+    CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    os.nice(19)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGXCPU, _over_time)
+
+
+def limit(order: Order) -> None:
+    """Take an order's limits: a second beyond its CPU time is the last, if it does not stop by itself."""
+    resource.setrlimit(resource.RLIMIT_DATA, (order.memory, resource.RLIM_INFINITY))
+    until = int(sum(os.times()[:2])) + 1 + order.cpu
+    resource.setrlimit(resource.RLIMIT_CPU, (until, resource.RLIM_INFINITY))
+
+
+def _over_time(_number: int, _frame: FrameType | None) -> None:
+    raise _OverTimeError
+
+
+def main() -> None:
+    """Run orders until there are no more."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    settle()
+    while head := sys.stdin.buffer.read(4):
+        order = msgspec.msgpack.decode(sys.stdin.buffer.read(int.from_bytes(head, "big")), type=Order)
+        limit(order)
+        reply = msgspec.msgpack.encode(run(order))
+        out.write(len(reply).to_bytes(4, "big") + reply)
+        out.flush()
+
+
+if __name__ == "__main__":
+    main()

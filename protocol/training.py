@@ -1,0 +1,120 @@
+"""What a training asks of a gateway, and what it gets: the parameters and answers of the tasks `survey` and `train`.
+
+A training goes in rounds. The survey (round 0) says how much each gateway has and how its features spread; each round
+after it sends a model out and gets updates back, with what the model is worth on readings it has not learnt from.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+import msgspec
+
+from protocol.errors import TaskRefused
+
+VERSION = 1
+"""Of both tasks."""
+
+MAX_CHANNELS = 16
+MAX_CLASSES = 64
+MAX_SAMPLES = 65_536
+MAX_HIDDEN = 256
+"""So that a model of the most features fits a task, `protocol.tasks.MAX_TASK`."""
+MAX_WINDOWS = 200_000
+"""Of raw readings: features of all of them are in memory at once."""
+
+
+class Dataset(msgspec.Struct, frozen=True):
+    """Which raw readings become which vectors.
+
+    A sample is one reading of each channel of a device at one event time; a window is `samples` of them without a gap.
+    """
+
+    channels: tuple[str, ...]  # measurements
+    label: str  # measurement whose newest value, a whole number from 0, is the class of what comes with it
+    classes: int
+    samples: int
+    hop: int  # samples from one window's beginning to the next one's
+    features: str = "statistics/1"  # of learning.features
+    devices: str = "*"  # pattern of names
+    newest: int = 20_000  # windows a device, at most
+
+
+class Learning(msgspec.Struct, frozen=True):
+    """What learns, and how; the defaults are those measured in `learning.models.descent`."""
+
+    model: Literal["softmax", "perceptron"] = "softmax"
+    hidden: int = 64  # of a perceptron
+    epochs: int = 5
+    rate: float = 0.1
+    rows: int = 16
+    penalty: float = 0.0
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """Parameters of the task `survey`."""
+
+    dataset: Dataset
+
+
+class Surveyed(msgspec.Struct, frozen=True):
+    """Answer of the task `survey`: windows of each class, and the spread of each feature over all of them."""
+
+    windows: tuple[int, ...]
+    spread: bytes  # a State, of learning.spread
+
+
+class Train(msgspec.Struct, frozen=True):
+    """Parameters of the task `train`; its content is a Given."""
+
+    training: str
+    round: int
+    learn: bool = True  # False: only say what the models are worth
+    codec: Literal["f32", "i8", "topk", "sign"] = "i8"
+    holdout: float = 0.2  # share of each device's windows, the newest, that is not learnt from
+    seed: int = 0
+    counted: str = ""  # job of this gateway's newest update that was counted: what others owed is owed still
+
+
+class Given(msgspec.Struct, frozen=True):
+    """Models that a training round goes out with, each as learning.classifier has it; b"" is none."""
+
+    base: bytes  # to learn from, and a candidate itself
+    active: bytes = b""  # what was promoted last
+
+
+class Trained(msgspec.Struct, frozen=True):
+    """Answer of the task `train`."""
+
+    payload: bytes  # learning.updates: what learning changed
+    windows: int  # learnt from
+    held_out: int  # windows that the scores are made of
+    scores: dict[str, float]  # share of right answers there: "base", "active", "local" (after learning), "personal"
+    loss: float = 0.0  # after learning, over what was learnt from
+
+
+T = TypeVar("T")
+
+
+def read(data: bytes, kind: type[T]) -> T:
+    """Read parameters, content or an answer; TaskRefused("params") for whatever is none."""
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise TaskRefused("params", str(error)) from error
+
+
+def check_dataset(dataset: Dataset) -> None:
+    """TaskRefused("params") for a dataset that cannot be."""
+    sizes = (
+        ("channels", len(dataset.channels), MAX_CHANNELS),
+        ("classes", dataset.classes, MAX_CLASSES),
+        ("samples", dataset.samples, MAX_SAMPLES),
+        ("hop", dataset.hop, MAX_SAMPLES),
+        ("newest", dataset.newest, MAX_WINDOWS),
+    )
+    for key, value, most in sizes:
+        if not 1 <= value <= most:
+            raise TaskRefused("params", f"{key}: {value}, expected 1 to {most}")
+    if len(set(dataset.channels)) < len(dataset.channels) or dataset.label in dataset.channels:
+        raise TaskRefused("params", "channels and label are different measurements")

@@ -1,0 +1,96 @@
+"""What is written to the disk beside the records themselves: blocks filled up, headers, checkpoints, marks.
+
+Written is what the process hands to the block layer (`write_bytes` of its /proc io), the payload what journal and spool
+took, frame by frame. Nothing is compacted: history is dropped in whole files, so that costs nothing here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from protocol.messages import LANES
+from tests.bench.quiet import DAY_S, simulate
+from tests.bench.rig import LOAD_CORE, Gateway, free_port, gateway, scratch, start
+
+RATES = ((1, 1), (10, 10), (1_000, 100), (10_000, 1_000))
+"""Readings a second in all, and of how many devices."""
+
+AS_INSTALLED = """
+[[source]]
+topic = "sensors/{device}/{measurement}"
+[[window]]
+size = "1s"
+"""
+
+
+def measure(seconds: float = 330.0) -> Iterator[dict[str, object]]:
+    """Give a row for each rate, over more than one interval of checkpoints as installed (5 minutes at most)."""
+    if not shutil.which("mosquitto"):
+        yield {"skipped": "mosquitto is not installed"}
+        return
+    for rate, devices in RATES:
+        with (
+            scratch() as directory,
+            mosquitto(directory) as url,
+            gateway(directory, url, AS_INSTALLED) as running,
+            simulate(url, devices, rate),
+        ):
+            running.until("fieldgate_readings_recorded_total", 1, 30)
+            yield {"bare_write_amplification": round(bare(directory), 2), **_over(running, directory, seconds)}
+
+
+@contextlib.contextmanager
+def mosquitto(directory: Path) -> Iterator[str]:
+    """Run a broker with the bounds of `deploy/mosquitto.conf`; give its address."""
+    port, config = free_port(), directory / "mosquitto.conf"
+    ours = Path(__file__).parents[2].joinpath("deploy/mosquitto.conf").read_text().splitlines()
+    bounds = [line for line in ours if line.startswith(("max_", "set_"))]
+    config.write_text("\n".join([f"listener {port} 127.0.0.1", "allow_anonymous true", *bounds, ""]))
+    with start(["mosquitto", "-c", str(config)], core=LOAD_CORE):
+        time.sleep(0.5)
+        yield f"mqtt://127.0.0.1:{port}"
+
+
+def _over(running: Gateway, directory: Path, seconds: float) -> dict[str, object]:
+    before, written = running.metrics(), running.running.written_mb
+    began = time.monotonic()
+    time.sleep(seconds)
+    after, written = running.metrics(), running.running.written_mb - written
+    took = time.monotonic() - began
+
+    def grown(name: str) -> float:
+        return after[name] - before[name]
+
+    spooled = sum(grown(f'fieldgate_spool_bytes{{lane="{lane}"}}') for lane in LANES)  # nobody fetches it
+    payload = (grown("fieldgate_journal_written_bytes_total") + spooled) / 1e6
+    checkpoints = list((directory / "data" / "checkpoints").glob("*.fg"))
+    return {
+        "readings_per_s": round(grown("fieldgate_readings_recorded_total") / took, 1),
+        "written_mb": round(written, 2),
+        "payload_mb": round(payload, 2),
+        "amplification": round(written / payload, 2),
+        "mb_per_day": round(written / took * DAY_S),
+        "syncs_per_s": round(grown("fieldgate_journal_fsync_seconds_count") / took, 1),
+        "checkpoint_mb": round(max((path.stat().st_size for path in checkpoints), default=0) / 1e6, 2),
+    }
+
+
+def bare(directory: Path, size: int = 1024, count: int = 500) -> float:
+    """Append `count` records, each made durable: what is written for each byte, without anything of ours."""
+    before = _own_written()
+    descriptor = os.open(directory / "bare", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    for _ in range(count):
+        os.write(descriptor, b"x" * size)
+        os.fdatasync(descriptor)
+    os.close(descriptor)
+    return (_own_written() - before) / (size * count)
+
+
+def _own_written() -> int:
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes:"))

@@ -1,0 +1,347 @@
+"""A training over a fleet, both ends joined in memory: rounds end, nothing counts twice, the better takes over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from cloud.config.training import Training as Settings
+from cloud.federation import Ask, Ended, Federation, Instruction, Promote, Rest, Score, TakeBack, Terms, Training, judge
+from gateway.tasks import Answer, Computation
+from gateway.trainer import SurveyTask, TrainTask
+from gateway.trainer.dataset import gather
+from learning import classifier, updates
+from protocol.errors import TaskRefused
+from protocol.messages import Cover, PartBody
+from protocol.settings import Duration
+from protocol.tasks import Task
+from protocol.training import Trained
+from tests.gateway.test_trainer import Held, device
+
+S = 10**9
+SETTINGS = Settings(
+    name="state",
+    channels=("x", "y"),
+    label="state",
+    classes=3,
+    samples=16,
+    hop=8,
+    rounds=3,
+    deadline=Duration(60 * S),
+    staleness=1,
+)
+FLEET = [f"barn-{number}" for number in range(5)]
+
+Bend = Callable[[Trained], Trained]
+
+
+class Fleet:
+    """Gateways with a journal of their own, and a cloud that may be restarted between any two events."""
+
+    def __init__(self, settings: Settings = SETTINGS, gateways: Iterable[str] = FLEET) -> None:
+        self.members = list(gateways)
+        self.training = Training(settings)
+        self.pasts = {name: Held(device([0, 1, 2] * 6, seed=number)) for number, name in enumerate(self.members)}
+        self.runs: dict[str, dict[str, Computation]] = {
+            name: {"survey": SurveyTask(), "train": TrainTask()} for name in self.members
+        }
+        self.tasks: dict[str, Task] = {}  # what each gateway has been asked
+        self.kept: dict[str, bytes] = {}
+        self.bent: dict[str, Bend] = {}
+        self.now = 0
+        self.ended: list[Ended] = []
+        self.promoted: list[Promote] = []
+        self.rested: list[Rest] = []
+
+    def begin(self) -> None:
+        self.do(self.training.begin(self.members, self.now))
+
+    def do(self, instructions: Iterable[Instruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Ask(task):
+                    self.tasks[task.gateway] = task
+                case TakeBack(gateway, job):
+                    if gateway in self.tasks and self.tasks[gateway].job == job:
+                        del self.tasks[gateway]
+                case Ended():
+                    self.ended.append(instruction)
+                case Promote():
+                    self.promoted.append(instruction)
+                case Rest():
+                    self.rested.append(instruction)
+
+    def restart(self) -> None:
+        """Let the cloud go on from what it kept."""
+        self.training = Training.restore(self.training.settings, self.training.snapshot())
+        self.do(self.training.again())
+
+    def answer(self, gateway: str) -> PartBody:
+        task = self.tasks[gateway]
+        about = (Cover(), task.job, task.attempt, task.name, task.version)
+        try:
+            found: Answer = self.runs[gateway][task.name](task, self.pasts[gateway], self.kept.get(gateway, b""))
+        except TaskRefused as refused:
+            return PartBody(*about, "refused", refused.reason)
+        self.kept[gateway] = found.keep
+        content = found.content
+        if task.name == "train" and gateway in self.bent:
+            trained = msgspec.msgpack.decode(content, type=Trained)
+            content = msgspec.msgpack.encode(self.bent[gateway](trained) if trained.payload else trained)
+        return PartBody(*about, "done", "", content)
+
+    def give(self, gateway: str, body: PartBody | None = None) -> None:
+        self.do(self.training.part(gateway, body or self.answer(gateway), self.members, self.now))
+
+    def run(self, *, without: Iterable[str] = (), most: int = 100) -> None:
+        """Let all who are asked answer in turn, until the run has ended."""
+        for _ in range(most):
+            waiting = [name for name in sorted(self.tasks) if name not in without]
+            if self.rested or not waiting:
+                return
+            self.now += S
+            self.give(waiting[0])
+
+    def right(self, content: bytes) -> float:
+        """Give the share of right answers of a model over everybody's windows."""
+        model, found = classifier.decode(content), []
+        for past in self.pasts.values():
+            [own] = gather(SETTINGS.dataset, past)[0].values()
+            found.append(model.accuracy(own.x, own.y))
+        return float(np.mean(found))
+
+
+def test_a_fleet_learns_in_rounds_and_what_it_learnt_is_promoted() -> None:
+    fleet = Fleet()
+    fleet.begin()
+    fleet.run()
+    assert [(ended.stage, ended.round, len(ended.answered)) for ended in fleet.ended] == [
+        *[("survey", 0, 5), ("round", 1, 5), ("round", 2, 5), ("round", 3, 5), ("trial", 4, 5)]
+    ]
+    [promoted] = fleet.promoted
+    assert (promoted.training, promoted.verdict.promoted, promoted.verdict.gateways) == ("state", True, 5)
+    assert fleet.right(promoted.content) > 0.9
+    assert fleet.tasks == {}
+    scores = [ended.score for ended in fleet.ended[1:]]
+    assert scores[0] is not None
+    assert scores[-1] is not None
+    assert scores[-1] > scores[0] + 0.3
+
+
+def test_a_cloud_that_restarts_between_any_two_events_ends_with_the_same_model() -> None:
+    straight, restarted = Fleet(), Fleet()
+    for fleet in (straight, restarted):
+        fleet.begin()
+    while not straight.rested:
+        straight.run(most=1)
+        restarted.restart()
+        restarted.run(most=1)
+    assert restarted.promoted == straight.promoted
+    assert restarted.ended == straight.ended
+
+
+def test_an_answer_that_comes_twice_counts_once() -> None:
+    plain, fleet = Fleet(), Fleet()
+    for one in (plain, fleet):
+        one.begin()
+    plain.run()
+    while not fleet.rested:
+        name = min(fleet.tasks)
+        body = fleet.answer(name)
+        fleet.now += S
+        fleet.give(name, body)
+        fleet.give(name, body)
+        fleet.give(name, body)
+    assert fleet.promoted == plain.promoted
+
+
+def test_a_round_does_not_wait_for_ever_for_one_that_is_silent() -> None:
+    fleet = Fleet()
+    fleet.begin()
+    fleet.run(without=[FLEET[0]])
+    assert fleet.training.due() == 60 * S
+    assert fleet.training.tick(fleet.members, 59 * S) == []
+    fleet.now = 60 * S
+    fleet.do(fleet.training.tick(fleet.members, fleet.now))
+    assert fleet.ended[-1].stage == "survey"
+    assert set(fleet.ended[-1].answered) == set(FLEET[1:])
+
+
+def test_a_stage_that_nobody_answers_begins_again() -> None:
+    fleet = Fleet()
+    fleet.begin()
+    first = dict(fleet.tasks)
+    fleet.now = 60 * S
+    fleet.do(fleet.training.tick(fleet.members, fleet.now))
+    assert set(fleet.tasks) == set(FLEET)
+    assert all(task.attempt > first[name].attempt for name, task in fleet.tasks.items())
+    fleet.run()
+    assert len(fleet.promoted) == 1
+
+
+def test_a_round_ends_with_its_goal_and_a_late_answer_counts_less_in_the_next() -> None:
+    fleet = Fleet(msgspec.structs.replace(SETTINGS, goal=3))
+    fleet.begin()
+    for name in FLEET:
+        fleet.give(name)
+    late = fleet.answer(FLEET[0])
+    for name in FLEET[1:4]:
+        fleet.give(name)
+    assert fleet.ended[-1].round == 1
+    assert FLEET[0] in fleet.training.state.asked  # it still works on round 1
+    fleet.give(FLEET[0], late)
+    assert fleet.training.state.offers[0][3] == 1
+    assert fleet.training.state.late == [FLEET[0]]
+
+
+def test_an_answer_that_is_too_late_is_refused_and_taken_back() -> None:
+    fleet = Fleet(msgspec.structs.replace(SETTINGS, goal=2, staleness=0))
+    fleet.begin()
+    for name in FLEET:
+        fleet.give(name)
+    late = fleet.answer(FLEET[0])
+    fleet.give(FLEET[1])
+    fleet.give(FLEET[2])
+    assert fleet.tasks[FLEET[0]].job == "state.1.2"  # what it worked on was taken back
+    fleet.give(FLEET[0], late)
+    assert fleet.training.state.answered == {FLEET[0]: "stale"}
+
+
+@pytest.mark.parametrize("rule", ["trimmed", "median"])
+def test_one_of_five_that_lies_does_not_spoil_it(rule: Any) -> None:
+    def scaled(trained: Trained) -> Trained:
+        size = len(classifier.decode(msgspec.msgpack.decode(fleet.tasks[FLEET[0]].content)["base"]).vector)
+        wrong = -5 * updates.decode(trained.payload, size)
+        return msgspec.structs.replace(trained, payload=updates.encode("f32", wrong, np.random.default_rng(0)).payload)
+
+    fleet = Fleet(msgspec.structs.replace(SETTINGS, rule=rule))
+    fleet.bent[FLEET[0]] = scaled
+    fleet.begin()
+    fleet.run()
+    honest = Fleet()
+    honest.begin()
+    honest.run()
+    assert fleet.right(fleet.promoted[0].content) > honest.right(honest.promoted[0].content) - 0.06
+
+
+BENT: dict[str, Bend] = {
+    "an update that is none": lambda trained: msgspec.structs.replace(trained, payload=b"junk"),
+    "an update of another model": lambda trained: msgspec.structs.replace(
+        trained, payload=updates.encode("f32", np.zeros(7, np.float32), np.random.default_rng(0)).payload
+    ),
+    "windows of a thousand million": lambda trained: msgspec.structs.replace(trained, windows=-1),
+}
+
+
+@pytest.mark.parametrize("bend", BENT.values(), ids=BENT.keys())
+def test_an_update_that_cannot_be_used_is_refused_by_name_and_costs_only_itself(bend: Bend) -> None:
+    fleet = Fleet()
+    fleet.bent[FLEET[2]] = bend
+    fleet.begin()
+    fleet.run()
+    rounds = [ended for ended in fleet.ended if ended.stage == "round"]
+    assert all(set(ended.refused) == {FLEET[2]} for ended in rounds)
+    assert len(fleet.promoted) == 1
+
+
+def test_a_gateway_without_readings_says_so_and_the_others_go_on() -> None:
+    fleet = Fleet()
+    fleet.pasts[FLEET[4]] = Held([(0, 1, 1.0)])
+    fleet.begin()
+    fleet.run()
+    assert fleet.ended[0].refused == {FLEET[4]: "few"}
+    assert len(fleet.promoted) == 1
+
+
+def test_a_second_run_begins_with_what_was_promoted_and_replaces_it_only_by_something_better() -> None:
+    fleet = Fleet(msgspec.structs.replace(SETTINGS, margin=0.2))
+    fleet.begin()
+    fleet.run()
+    fleet.rested.clear()
+    fleet.begin()
+    fleet.run()
+    assert [rest.verdict.word for rest in fleet.rested] == ["below"]
+    assert len(fleet.promoted) == 1
+    assert fleet.training.state.active == fleet.promoted[0].content
+
+
+def test_nothing_begins_while_a_run_goes_on_or_with_too_few() -> None:
+    fleet = Fleet(msgspec.structs.replace(SETTINGS, goal=3))
+    assert fleet.training.begin(FLEET[:2], 0) == []
+    fleet.begin()
+    assert fleet.training.begin(FLEET, 0) == []
+
+
+def test_answers_of_another_run_or_to_nobody_change_nothing() -> None:
+    fleet = Fleet()
+    fleet.begin()
+    body = fleet.answer(FLEET[0])
+    before = fleet.training.snapshot()
+    for job in ("state.9.0", "state.1.7", "state.1.x", "other.1.0", "state"):
+        given = fleet.training.part(FLEET[0], msgspec.structs.replace(body, job=job), FLEET, 1)
+        assert given == [TakeBack(FLEET[0], job)]
+    assert fleet.training.snapshot() == before
+
+
+GOOD, BAD = Score(100, 0.9, 0.8), Score(100, 0.6, 0.8)
+
+VERDICTS: dict[str, tuple[list[Score], Terms, str]] = {
+    "nothing in force": ([Score(10, 0.1, None)], Terms(), "promoted"),
+    "better everywhere": ([GOOD] * 5, Terms(), "promoted"),
+    "no better": ([Score(100, 0.8, 0.8)] * 5, Terms(), "below"),
+    "a little better": ([Score(100, 0.804, 0.8)] * 5, Terms(), "below"),
+    "one of five worse": ([*[GOOD] * 4, Score(100, 0.7, 0.8)], Terms(), "promoted"),
+    "two of five worse": ([*[GOOD] * 3, BAD, BAD], Terms(), "worse"),
+    "too few say so": ([GOOD] * 2, Terms(quorum=3), "unproven"),
+    "nobody says so": ([], Terms(), "unproven"),
+    "of no windows": ([Score(0, 1.0, 0.0)], Terms(), "unproven"),
+    "one that boasts": ([*[Score(100, 0.7, 0.8)] * 4, Score(10**9, 1.0, 0.0)], Terms(share=1.0), "promoted"),
+    "one that boasts less": ([*[Score(100, 0.7, 0.8)] * 40, Score(10**9, 1.0, 0.8)], Terms(share=1.0), "below"),
+}
+
+
+@pytest.mark.parametrize(("scores", "terms", "word"), VERDICTS.values(), ids=VERDICTS.keys())
+def test_the_gate_lets_through_what_is_better_and_hurts_few(scores: list[Score], terms: Terms, word: str) -> None:
+    assert judge({str(number): score for number, score in enumerate(scores)}, terms).word == word
+
+
+# All trainings.
+
+
+def test_a_run_begins_when_enough_are_there_and_again_after_a_while() -> None:
+    settings = msgspec.structs.replace(SETTINGS, goal=2, every=Duration(1000 * S))
+    federation = Federation([settings])
+    assert federation.tick(FLEET[:1], 0) == []
+    assert (federation.due(), federation.tick(FLEET, 9 * S)) == (10 * S, [])
+    asked = federation.tick(FLEET, 10 * S)
+    assert [one.task.job for one in asked if isinstance(one, Ask)] == ["state.1.0"] * 5
+    fleet = Fleet(settings)
+    fleet.training = federation.trainings["state"]
+    fleet.do(asked)
+    while federation.last("state") is None:
+        fleet.now += S
+        name = min(fleet.tasks)
+        fleet.do(federation.part(name, fleet.answer(name), FLEET, fleet.now))
+    assert [ended.stage for ended in federation.history("state")] == ["survey", "round", "round", "round", "trial"]
+    assert federation.due() == fleet.now + 1000 * S
+    again = Federation([settings], federation.snapshot())
+    assert (again.snapshot(), again.due()) == (federation.snapshot(), federation.due())
+    assert [one.task.job for one in again.start("state", FLEET, fleet.now) if isinstance(one, Ask)] == ["state.2.0"] * 5
+
+
+def test_an_answer_that_nobody_waits_for_is_taken_back() -> None:
+    federation = Federation([SETTINGS])
+    body = PartBody(Cover(), "other.1.0", 1, "train", 1, "done")
+    assert federation.part("barn-0", body, FLEET, 0) == [TakeBack("barn-0", "other.1.0")]
+    odd = msgspec.structs.replace(body, job="state")
+    assert federation.part("barn-0", odd, FLEET, 0) == [TakeBack("barn-0", "state")]
+
+
+def test_a_training_that_is_not_configured_any_more_is_forgotten() -> None:
+    federation = Federation([SETTINGS])
+    federation.tick(FLEET, 0)
+    assert Federation([], federation.snapshot()).trainings == {}

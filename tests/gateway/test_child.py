@@ -1,0 +1,120 @@
+"""A task in a child process: it answers, or is stopped within its limits and reported; nothing else feels it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway import child
+from gateway.child import Child
+from gateway.worker import Order, Reply
+from learning import summary
+from protocol.tasks import Task
+from tests.gateway.rogues import site
+from tests.waiting import until
+
+__all__ = ["site"]
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[Child]:
+    """Give a child that ends with the test."""
+    started = Child()
+    yield started
+    await started.end()
+
+
+def order(site: Path, job: str, name: str = "rogue", version: int = 1, params: bytes = b"\x80") -> Order:
+    return Order(str(site), Task(job, 1, "barn", name, version, params), b"before", 1, 96 << 20)
+
+
+async def test_moments_of_a_series_come_back(site: Path, worker: Child) -> None:
+    params = msgspec.msgpack.encode({"series": ["*/flow"], "start": 5})
+    reply = await worker.compute(order(site, "daily-1", "moments", 1, params), 60)
+    assert msgspec.structs.replace(reply, content=b"", seconds=0.0) == Reply(
+        "done", readings=2, asked=(5, 0), held=(10, 31)
+    )
+    found = summary.decode(reply.content)
+    assert (found.names, found.count.tolist(), found.mean.tolist()) == (("pump/flow",), [2], [2.0])
+    assert reply.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("job", "outcome", "reason"),
+    [
+        ("endless", "failed", "cpu"),
+        ("hungry", "failed", "memory"),
+        ("crashing", "failed", "crash"),
+        ("quitting", "failed", "crash"),
+        ("picky", "refused", "series"),
+        ("long", "failed", "size"),
+    ],
+)
+async def test_a_task_that_misbehaves_is_stopped_and_reported(
+    site: Path, worker: Child, job: str, outcome: str, reason: str
+) -> None:
+    reply = await worker.compute(order(site, job), 60)
+    assert (reply.outcome, reply.reason, reply.content) == (outcome, reason, b"")
+
+
+async def test_a_crash_says_where(site: Path, worker: Child) -> None:
+    reply = await worker.compute(order(site, "crashing"), 60)
+    assert 'raise RuntimeError("out of luck")' in reply.detail
+
+
+async def test_what_it_prints_is_no_answer_and_goes_to_the_log(
+    site: Path, worker: Child, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    reply = await worker.compute(order(site, "talking"), 60)
+    assert (reply.outcome, reply.content, reply.keep) == ("done", b"said", b"kept before")
+    await worker.end()
+    assert "the child says: heard on standard output" in caplog.text
+
+
+async def test_a_task_that_waits_for_ever_is_stopped_by_the_clock_on_the_wall(site: Path, worker: Child) -> None:
+    reply = await worker.compute(order(site, "sleeping"), 1.5)
+    assert (reply.outcome, reply.reason) == ("failed", "time")
+
+
+async def test_a_cancelled_task_leaves_no_process(site: Path, worker: Child) -> None:
+    running = asyncio.create_task(worker.compute(order(site, "sleeping"), 60))
+    children = await until(_children, "a child")
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not children & _children()
+
+
+async def test_one_process_does_task_after_task_and_another_after_a_crash(site: Path, worker: Child) -> None:
+    first, second = [(await worker.compute(order(site, "who"), 60)).content for _ in range(2)]
+    await worker.compute(order(site, "crashing"), 60)
+    third = (await worker.compute(order(site, "who"), 60)).content
+    assert first == second != third
+
+
+async def test_an_idle_process_ends(site: Path, worker: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "LINGER_S", 0.01)
+    await worker.compute(order(site, "who"), 60)
+    await until(lambda: not _children(), "no process")
+    assert (await worker.compute(order(site, "who"), 60)).outcome == "done"
+
+
+def _children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+@pytest.mark.parametrize(("name", "version"), [("moments", 2), ("nothing", 1)])
+async def test_an_unknown_task_is_refused(site: Path, worker: Child, name: str, version: int) -> None:
+    reply = await worker.compute(order(site, "any", name, version), 60)
+    assert (reply.outcome, reply.reason) == ("refused", "unknown")
+
+
+async def test_parameters_that_are_none_are_refused(site: Path, worker: Child) -> None:
+    reply = await worker.compute(order(site, "any", "moments", 1, b"\xc1"), 60)
+    assert (reply.outcome, reply.reason) == ("refused", "params")

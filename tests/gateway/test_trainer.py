@@ -1,0 +1,226 @@
+"""Training on a gateway's own journal: raw readings become labelled vectors, and learning from them an update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from gateway.records import Readings
+from gateway.tasks import Answer
+from gateway.trainer.dataset import Examples, gather, split
+from gateway.trainer.learn import Owed, SurveyTask, TrainTask
+from learning import classifier, spread, updates
+from learning.classifier import Classifier
+from protocol.columns import decode_state
+from protocol.errors import TaskRefused
+from protocol.tasks import Task
+from protocol.training import Dataset, Given, Learning, Survey, Surveyed, Train, Trained
+
+DATASET = Dataset(("x", "y"), "state", 3, samples=16, hop=8)
+NAMES = ["pump/x", "pump/y", "pump/state", "mill/x"]
+
+
+@dataclass
+class Held:
+    """A `Past` of rows (series, time, value), in batches of ten."""
+
+    rows: list[tuple[int, int, float]]
+    names: Sequence[str] = field(default_factory=lambda: list(NAMES))
+    reads: int = 0
+
+    @property
+    def position(self) -> int:
+        return len(self.rows)
+
+    @property
+    def held(self) -> tuple[int, int]:
+        return min(time for _, time, _ in self.rows), max(time for _, time, _ in self.rows) + 1
+
+    def batches(self, patterns: Sequence[str], start: int = 0, end: int = 0) -> Iterator[Readings]:
+        assert (list(patterns), start, end) == (["*/x", "*/y", "*/state"], 0, 0)
+        self.reads += 1
+        for at in range(0, len(self.rows), 10):
+            series, time, value = zip(*self.rows[at : at + 10], strict=True)
+            yield Readings(np.array(series, np.int32), np.array(time, np.int64), np.array(value, np.float64))
+
+
+def device(states: Sequence[int], each: int = 64, seed: int = 0) -> list[tuple[int, int, float]]:
+    """Give readings of a pump that goes through states; how it swings tells them apart."""
+    rng = np.random.default_rng(seed)
+    rows: list[tuple[int, int, float]] = []
+    for place, state in enumerate(states):
+        for step in range(each):
+            time = (place * each + step) * 10
+            rows += [(0, time, float(rng.normal() * (1 + 3 * state))), (1, time, state + float(rng.normal()))]
+            if step == 0:
+                rows.append((2, time, float(state)))
+    return rows
+
+
+def made(rows: list[tuple[int, int, float]]) -> Examples:
+    """Give the examples of the pump."""
+    return gather(DATASET, Held(rows))[0]["pump"]
+
+
+def test_windows_are_made_each_hop_and_have_the_label_that_was_newest() -> None:
+    found = made(device([0, 2], each=32))
+    # 64 samples: windows begin at 0, 8, ... 48; those at 24 see both states
+    assert found.at.tolist() == [150, 230, 310, 470, 550, 630]
+    assert found.y.tolist() == [0, 0, 0, 2, 2, 2]
+    assert found.x.shape == (6, 32)
+
+
+def without(rows: list[tuple[int, int, float]], series: int, times: range) -> list[tuple[int, int, float]]:
+    return [row for row in rows if not (row[0] == series and row[1] in times)]
+
+
+@pytest.mark.parametrize(
+    ("series", "value"), [(0, None), (1, None), (0, np.nan)], ids=["x gone", "y gone", "x not finite"]
+)
+def test_a_window_lies_within_one_run_of_samples(series: int, value: float | None) -> None:
+    rows = without(device([1], each=48), series, range(200, 201))
+    if value is not None:
+        rows.append((series, 200, value))
+    found = made(rows)
+    assert found.at.tolist() == [150, 360, 440]  # a run of 20 samples, then one of 27
+
+
+def test_windows_before_any_label_or_of_no_class_are_left_out() -> None:
+    rows = [row for row in device([1, 1], each=32) if row != (2, 0, 1.0)] + [(2, 480, 1.5)]
+    assert made(rows).at.tolist() == [470]
+
+
+def test_readings_come_in_any_order_and_of_repeats_the_first_counts() -> None:
+    rows = device([0, 1], each=32)
+    mixed = [rows[place] for place in np.random.default_rng(1).permutation(len(rows))]
+    straight, _ = gather(DATASET, Held(rows))
+    found, readings = gather(DATASET, Held([*mixed, (0, 100, 99.0), (3, 5, 1.0)]))
+    assert readings == len(rows) + 2
+    assert list(found) == ["pump"]  # the mill has no y and no label
+    assert found["pump"].x.tolist() == straight["pump"].x.tolist()
+
+
+def test_only_the_newest_windows_of_a_device_count() -> None:
+    rows = device([0, 1, 2, 0, 1, 2], each=64)
+    few = msgspec.structs.replace(DATASET, newest=5)
+    found, _ = gather(few, Held(rows))
+    assert (len(found["pump"].x), found["pump"].y.tolist()) == (5, [2] * 5)
+    assert found["pump"].at.min() > made(rows).at[-7]
+
+
+def test_what_is_held_out_is_the_newest_and_does_not_overlap_with_what_is_learnt() -> None:
+    found = made(device([0, 1, 2], each=64))
+    learnt, held = split([found], 0.25, DATASET.samples // DATASET.hop)
+    assert len(held.x) == round(len(found.x) * 0.25)
+    assert learnt.at.max() <= held.at.min() - DATASET.samples * 10
+
+
+# The tasks.
+
+ROWS = device([0, 1, 2] * 8)
+
+
+def base(model: Any = "softmax") -> Classifier:
+    return classifier.begin(DATASET, Learning(model, hidden=8), spread.of(made(ROWS).x), np.random.default_rng(1))
+
+
+def asked(params: msgspec.Struct, content: bytes = b"", job: str = "state-1") -> Task:
+    return Task(job, 1, "barn", "train", 1, msgspec.msgpack.encode(params), content)
+
+
+def train(
+    past: Held, kept: bytes = b"", job: str = "state-1", given: Given | None = None, **changes: Any
+) -> tuple[Trained, Answer]:
+    params = msgspec.structs.replace(Train("state", 1), **changes)
+    content = msgspec.msgpack.encode(given or Given(classifier.encode(base())))
+    answer = TrainTask()(asked(params, content, job), past, kept)
+    return msgspec.msgpack.decode(answer.content, type=Trained), answer
+
+
+def test_a_survey_says_how_many_windows_there_are_and_how_they_spread() -> None:
+    past = Held(ROWS)
+    answer = SurveyTask()(asked(Survey(DATASET)), past, b"")
+    found = msgspec.msgpack.decode(answer.content, type=Surveyed)
+    here = made(ROWS)
+    assert found.windows == tuple(np.bincount(here.y).tolist())
+    assert spread.unpack(decode_state(found.spread)).mean.tolist() == spread.of(here.x).mean.tolist()
+    assert (answer.readings, answer.held) == (len(ROWS), past.held)
+
+
+def test_an_update_is_what_learning_changed_and_scores_are_of_what_was_held_out() -> None:
+    trained, answer = train(Held(ROWS))
+    begun = base()
+    delta = updates.decode(trained.payload, len(begun.vector))
+    here = made(ROWS)
+    assert begun.with_vector(begun.vector + delta).accuracy(here.x, here.y) > begun.accuracy(here.x, here.y) + 0.3
+    assert set(trained.scores) == {"base", "local", "personal"}
+    assert trained.scores["local"] > trained.scores["base"]
+    assert (trained.held_out, answer.keep) == (round(len(here.x) * 0.2), b"")
+
+
+def test_the_same_task_on_the_same_readings_gives_the_same_answer() -> None:
+    assert train(Held(ROWS))[1] == train(Held(ROWS))[1]
+    assert train(Held(ROWS))[1] != train(Held(ROWS), seed=1)[1]
+
+
+def test_a_promoted_model_is_scored_beside_the_base() -> None:
+    content = classifier.encode(base())
+    trained, _ = train(Held(ROWS), given=Given(content, content))
+    assert trained.scores["active"] == trained.scores["base"]
+
+
+def test_a_trial_learns_nothing_and_keeps_what_is_owed() -> None:
+    trained, answer = train(Held(ROWS), b"owed", learn=False)
+    here = made(ROWS)
+    held = here.part(slice(-trained.held_out, None))
+    assert trained == Trained(b"", 0, len(held.x), {"base": base().accuracy(held.x, held.y)})
+    assert answer.keep == b"owed"
+
+
+def test_what_a_codec_left_out_is_owed_and_an_update_that_was_not_counted_is_owed_in_full() -> None:
+    size = len(base().vector)
+    _, first = train(Held(ROWS), codec="topk")
+    owed = msgspec.msgpack.decode(first.keep, type=Owed)
+    residual, sent = np.frombuffer(owed.residual, np.float32), updates.decode(owed.payload, size)
+    _, plain = train(Held(ROWS), codec="f32")
+    delta = updates.decode(msgspec.msgpack.decode(plain.content, type=Trained).payload, size)
+    for counted, before in (("state-1", residual), ("", residual + sent)):
+        trained, _ = train(Held(ROWS), first.keep, "state-2", codec="f32", counted=counted)
+        assert np.allclose(updates.decode(trained.payload, size), delta + before, atol=1e-5)
+
+
+def test_examples_are_made_once_as_long_as_the_journal_has_not_grown() -> None:
+    past, trainer = Held(list(ROWS)), TrainTask()
+    task = asked(Train("state", 1), msgspec.msgpack.encode(Given(classifier.encode(base()))))
+    for _ in range(2):
+        trainer(task, past, b"")
+    assert past.reads == 1
+    past.rows.append((3, 5, 1.0))
+    trainer(task, past, b"")
+    assert past.reads == 2
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "no parameters": (lambda: TrainTask()(Task("j", 1, "b", "train", 1, b"\xc1"), Held(ROWS), b""), "params"),
+    "nothing given": (lambda: TrainTask()(asked(Train("state", 1)), Held(ROWS), b""), "params"),
+    "a base that is none": (lambda: train(Held(ROWS), given=Given(b"none")), "content"),
+    "all of it held out": (lambda: train(Held(ROWS), holdout=1.0), "params"),
+    "too few windows": (lambda: train(Held(device([0, 1], each=32))), "few"),
+    "no channels": (lambda: SurveyTask()(asked(Survey(Dataset((), "s", 1, 8, 8))), Held(ROWS), b""), "params"),
+    "features we have not": (
+        lambda: SurveyTask()(asked(Survey(msgspec.structs.replace(DATASET, features="x/1"))), Held(ROWS), b""),
+        "features",
+    ),
+}
+
+
+@pytest.mark.parametrize(("what", "reason"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_cannot_be_learnt_is_refused_by_reason(what: Any, reason: str) -> None:
+    with pytest.raises(TaskRefused) as refused:
+        what()
+    assert refused.value.reason == reason
