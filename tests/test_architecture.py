@@ -19,7 +19,8 @@ FLOORS = {
     "errors": "protocol.errors",
     "protocol, pure": """
         protocol protocol.columns protocol.frame protocol.identity protocol.manifest protocol.messages
-        protocol.settings protocol.topics protocol.endpoints protocol.certificates protocol.tasks protocol.training
+        protocol.settings protocol.topics protocol.endpoints protocol.certificates protocol.tasks
+        protocol.training protocol.jobs
     """,
     "learning": "learning",
     "pure": """
@@ -52,6 +53,7 @@ PROTOCOL = {
     "certificates",
     "tasks",
     "training",
+    "jobs",
     "bus",
     "mqtt",
     "notify",
