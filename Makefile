@@ -1,5 +1,6 @@
 # make demo | test | check | bench | faults | arm | container    each makes .venv, and again when what it is made from changes
 # make demo ARGS="--seconds 20"               ARGS goes to the command; PYTHON names the interpreter to make .venv with
+# make bench-learning ARGS="--data DIR"       gateways that learn together; DIR may hold more sets to measure on
 # make faults ARGS="gateway-kill --whole"     one scenario; without ARGS all, an hour, going on where it was interrupted
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format bench faults arm container clean
+.PHONY: help demo test check format bench bench-learning faults arm container clean
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
@@ -29,6 +30,9 @@ format: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-learning: $(READY)
+	@$(BIN)/python -m tests.bench learning learning_fleet $(ARGS)
 
 faults: $(READY)
 	@$(BIN)/python -m tests.faults.run $(or $(ARGS),all)

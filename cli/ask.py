@@ -36,19 +36,25 @@ def url_of(settings: CloudConfig) -> str:
 
 
 def ask(
-    cloud: Asked, path: str, query: Mapping[str, object] | None = None, method: Literal["GET", "POST"] = "GET"
+    cloud: Asked,
+    path: str,
+    query: Mapping[str, object] | None = None,
+    method: Literal["GET", "POST"] = "GET",
+    body: bytes | None = None,
 ) -> dict[str, Any]:
     """Ask for a path; CloudUnavailable if nobody answers, CloudRefused if the answer is no."""
     text = urlencode({name: value for name, value in (query or {}).items() if value is not None})
     headers = {"Authorization": f"Bearer {cloud.token}"} if cloud.token else {}
     address = f"{cloud.url.rstrip('/')}{path}" + (f"?{text}" if text else "")
-    request = urllib.request.Request(address, headers=headers, method=method)  # noqa: S310 - http or https only
+    if body is not None:
+        headers["Content-Type"] = "application/octet-stream"
+    request = urllib.request.Request(address, body, headers=headers, method=method)  # noqa: S310 - http or https only
     own = is_loopback(urlsplit(cloud.url).hostname or "")
     opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if own else []))
     try:
         with opener.open(request, timeout=TIMEOUT_S) as answer:
-            body: dict[str, Any] = json.loads(answer.read())
-            return body
+            said: dict[str, Any] = json.loads(answer.read())
+            return said
     except urllib.error.HTTPError as error:
         raise CloudRefused(error.code, f"{cloud.url} answered {error.code}: {_why(error)}") from None
     except (OSError, HTTPException, ValueError) as error:

@@ -1,4 +1,4 @@
-"""`fieldgate cloud`: run, check, gateways add, models, ledger. What a command needs is imported when it runs."""
+"""`fieldgate cloud`: run, check, gateways, models, trainings, ledger. What a command needs is imported when it runs."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def add(name: str, config_file: Path | None, data: Path | None) -> None:
 
 @cloud.group(cls=Shown)
 def models() -> None:
-    """Show models, and go back to an earlier version."""
+    """Show models, bring and promote them, keep a version, and go back to an earlier one."""
 
 
 @models.command()
@@ -123,6 +123,65 @@ def show(where: str, token_file: Path | None, as_json: bool) -> None:
     click.echo(json.dumps(body) if as_json else "\n".join(lines(body)))
 
 
+models.add_command(show, "list")
+
+
+@models.command()
+@click.argument("file", metavar="FILE", type=FILE)
+@click.argument("name")
+@with_cloud
+@click.option("--untried", is_flag=True, help="Put it in force at once, although its training's gateways could try it.")
+def push(file: Path, name: str, where: str, token_file: Path | None, *, untried: bool) -> None:
+    """Bring the classifier or baseline in FILE as the model NAME. That of a training has to prove itself first."""
+    from cli.ask import ask  # noqa: PLC0415 - loaded when needed
+
+    query = {"model": name, "untried": int(untried)}
+    body = ask(reached(where, token_file), "/v1/models", query, "POST", file.read_bytes())
+    tried = "its gateways try it: see `fieldgate cloud trainings`"
+    click.echo(f"{name}: " + (f"version {body['version']}" if body["version"] else tried))
+
+
+@models.command()
+@click.argument("name")
+@with_cloud
+def promote(name: str, where: str, token_file: Path | None) -> None:
+    """Put in force what the last run of the training NAME made, whatever the gate said of it."""
+    from cli.ask import ask  # noqa: PLC0415 - loaded when needed
+
+    ask(reached(where, token_file), "/v1/promote", {"name": name}, "POST")
+    click.echo(f"{name}: promoted")
+
+
+@models.command()
+@click.argument("name")
+@with_cloud
+@click.option("--to", "version", type=click.IntRange(1), help="This version; else the newest.")
+@click.option("--gateway", metavar="NAME", help="This gateway only; else nothing newer is published to anybody.")
+def pin(name: str, where: str, token_file: Path | None, version: int | None, gateway: str | None) -> None:
+    """Keep a gateway, or all, at a version of the model NAME until `unpin`."""
+    _pins(where, token_file, "/v1/pin", {"model": name, "version": version, "gateway": gateway})
+
+
+@models.command()
+@click.argument("name")
+@with_cloud
+@click.option("--gateway", metavar="NAME", help="Of this gateway.")
+def unpin(name: str, where: str, token_file: Path | None, gateway: str | None) -> None:
+    """Take a pin of the model NAME off again."""
+    _pins(where, token_file, "/v1/unpin", {"model": name, "gateway": gateway})
+
+
+def _pins(where: str, token_file: Path | None, path: str, query: dict[str, object]) -> None:
+    from cli.ask import ask  # noqa: PLC0415 - loaded when needed
+
+    body = ask(reached(where, token_file), path, query, "POST")
+    for model, pins in body["pins"].items():
+        for gateway, version in pins.items():
+            click.echo(f"{model}: {'all' if gateway == '*' else gateway} stay at version {version}")
+    if not any(body["pins"].values()):
+        click.echo("no model is pinned")
+
+
 @models.command()
 @click.argument("name")
 @with_cloud
@@ -135,6 +194,34 @@ def rollback(name: str, where: str, token_file: Path | None, version: int | None
     body = ask(reached(where, token_file), "/v1/rollback", {"model": name, "version": version}, "POST")
     said = f"{body['model']}: version {body['version']} is version {body['of']} again"
     click.echo(json.dumps(body) if as_json else said)
+
+
+@cloud.group(cls=Shown)
+def trainings() -> None:
+    """Show what gateways learn together, and begin a run of it."""
+
+
+@trainings.command("show")
+@with_cloud
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, as /v1/trainings gives it.")
+def show_trainings(where: str, token_file: Path | None, as_json: bool) -> None:
+    """Show the trainings of a running cloud: rounds, who answered, was late or refused, and how they ended."""
+    from cli.ask import ask  # noqa: PLC0415 - loaded when needed
+    from cli.trainings import lines  # noqa: PLC0415 - the same
+
+    body = ask(reached(where, token_file), "/v1/trainings")
+    click.echo(json.dumps(body) if as_json else "\n".join(lines(body)))
+
+
+@trainings.command()
+@click.argument("name")
+@with_cloud
+def start(name: str, where: str, token_file: Path | None) -> None:
+    """Begin a run of the training NAME now. Needs the admin token."""
+    from cli.ask import ask  # noqa: PLC0415 - loaded when needed
+
+    ask(reached(where, token_file), "/v1/train", {"name": name}, "POST")
+    click.echo(f"{name}: a run begins")
 
 
 @cloud.command()

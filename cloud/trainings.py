@@ -23,11 +23,11 @@ from contextlib import suppress
 
 from cloud.config.training import Training as Settings
 from cloud.federation import Ask, Ended, Federation, Instruction, Promote, Rest, TakeBack, Training
-from cloud.federation.state import NEVER
+from cloud.federation.state import NEVER, REST
 from cloud.store import News, Store
 from cloud.store.answers import StageView, TrainingView
 from protocol.bus import Bus
-from protocol.errors import BrokerUnavailable, StoreUnavailable, TaskRefused
+from protocol.errors import BrokerUnavailable, ModelRefused, StoreUnavailable, TaskRefused
 from protocol.identity import Signer
 from protocol.tasks import seal
 from protocol.topics import topic
@@ -36,9 +36,18 @@ log = logging.getLogger("fieldgate.trainings")
 
 RETRY_S = 5.0
 LOOK_S = 60.0
+LOOK_RUNNING_S = 2.0
+"""While a run goes on it is looked so often who has come."""
 MACHINE = "trainings"
+DRIFTED = "drifted"
+RECENT = 1_000
+"""Reports looked through after a start, for drift that was said and not acted upon."""
 AT_ONCE = 256
 """Answers taken from the store at once."""
+
+
+_Wish = Callable[[list[str], int], list[Instruction]]
+"""What somebody wants done: given who is there and the time, it says what is left to do."""
 
 
 class Trainings:
@@ -61,12 +70,17 @@ class Trainings:
         self._members, self._promote, self._tell = members, promote, tell
         self._handled = 0
         self._waiting: dict[str, bytes] = {}  # by topic, in order
-        self._asked_for: set[str] = set()  # trainings that somebody wants to begin now
+        self._asked_for: list[_Wish] = []
         self._changed, self._wanted = asyncio.Event(), asyncio.Event()
         self._connected = False
 
-    def on_news(self, _gateway: str, news: News) -> None:
+    def on_news(self, gateway: str, news: News) -> None:
         """Take note that a commit brought answers."""
+        for report in news.reports:
+            if report.outcome == DRIFTED:
+                log.info("trainings: %s: what %s sees has drifted: %s", report.model, gateway, report.reason)
+                self.federation.note_drift(report.model, gateway, report.stored)
+                self._changed.set()
         if news.parts:
             self._changed.set()
 
@@ -74,16 +88,38 @@ class Trainings:
         """Look again who is there."""
         self._changed.set()
 
+    def lacking(self, name: str) -> str:
+        """Say why no run of a training can begin now, "" if one can; KeyError if there is no such training."""
+        return self.federation.lacking(name, self._members())
+
     def start(self, name: str) -> None:
-        """Begin a run of a training soon; KeyError if there is none."""
-        self.federation.trainings[name]
-        self._asked_for.add(name)
-        self._changed.set()
+        """Begin a run of a training soon."""
+        self._wish(lambda members, now: self.federation.start(name, members, now))
+
+    def consider(self, name: str, content: bytes) -> None:
+        """Try a candidate soon; ModelRefused at once if it is not made for this training."""
+        self.federation.trainings[name].check(content)
+        self._wish(lambda members, now: self.federation.consider(name, content, members, now))
+
+    def promote(self, name: str) -> None:
+        """Promote soon what the last run made; ModelRefused at once if it made nothing, or one goes on."""
+        state = self.federation.trainings[name].state
+        if state.stage != REST or not state.candidate:
+            raise ModelRefused("candidate", f"run {state.run} {'made none' if state.stage == REST else 'goes on'}")
+        self._wish(lambda _members, _now: self.federation.promote(name))
 
     def put(self, name: str, content: bytes) -> None:
-        """Note that somebody has put another classifier in force, by hand."""
-        if name in self.federation.trainings:
-            self.federation.trainings[name].state.active = content
+        """Note that another classifier has been put in force, by hand."""
+
+        def put(_members: list[str], _now: int) -> list[Instruction]:
+            self.federation.put(name, content)
+            return []
+
+        self._wish(put)
+
+    def _wish(self, wish: _Wish) -> None:
+        self._asked_for.append(wish)
+        self._changed.set()
 
     async def run(self, bus: Bus) -> None:
         """Train until cancelled."""
@@ -101,6 +137,7 @@ class Trainings:
         while True:
             try:
                 self._handled, snapshot = await self._store.kept(MACHINE)
+                reports = await self._store.reports(None, RECENT)
                 break
             except StoreUnavailable as error:
                 log.warning("trainings: %s", error)
@@ -109,6 +146,9 @@ class Trainings:
             self.federation = Federation(self._settings, snapshot)
         except TaskRefused as error:
             log.error("trainings: what was kept cannot be read, all begin anew: %s", error)  # noqa: TRY400
+        for report in reports:
+            if report.outcome == DRIFTED:
+                self.federation.note_drift(report.model, report.gateway, report.stored)
         self._carry_out(self.federation.again())
 
     async def _decide_for_ever(self) -> None:
@@ -134,15 +174,17 @@ class Trainings:
         for number, gateway, body in parts:
             decided += self.federation.part(gateway, body, members, now)
             self._handled = number
-        for name in self._asked_for:
-            decided += self.federation.start(name, members, now)
-        self._asked_for.clear()
+        wishes = list(self._asked_for)
+        for wish in wishes:
+            decided += wish(members, now)
         decided += self.federation.tick(members, now)
-        if decided or parts:
+        decided += self.federation.join(members)
+        if decided or parts or wishes:
             for one in decided:
                 if isinstance(one, Promote):
                     await self._promote(one.training, one.content, one.windows, members)
             await self._store.keep(MACHINE, self._handled, self.federation.snapshot())
+            del self._asked_for[: len(wishes)]
             self._carry_out(decided)
         return len(parts) == AT_ONCE
 
@@ -202,11 +244,12 @@ class Trainings:
             verdict.candidate if verdict else None,
             verdict.active if verdict else None,
             [_stage(ended) for ended in self.federation.history(name)],
+            self.federation.drifted(name),
         )
 
     def _until_due(self) -> float:
-        due = self.federation.due()
-        return LOOK_S if due == NEVER else min(LOOK_S, max(0.0, (due - self._clock()) / 1e9))
+        due, look = self.federation.due(), LOOK_S if self.federation.resting else LOOK_RUNNING_S
+        return look if due == NEVER else min(look, max(0.0, (due - self._clock()) / 1e9))
 
 
 def _stage(ended: Ended) -> StageView:

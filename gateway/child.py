@@ -70,6 +70,8 @@ class Child:
             return 0
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
+        if process.stdout is not None:
+            await process.stdout.read()  # what is left of an answer; then the pipe is closed
         code = await process.wait()
         if self._listener is not None:
             await self._listener

@@ -36,7 +36,7 @@ from protocol.errors import ModelRefused
 
 log = logging.getLogger("fieldgate.classify")
 
-AT_ONCE = 64
+AT_ONCE = 32
 """Windows of a model: 128 samples of 3 channels take 25 us each, so an alert waits 2 ms for them."""
 AT_ONCE_READINGS = 8_192
 MAX_READINGS = 500_000

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gateway import config, recovery
 from gateway.journal import Journal
-from gateway.records import Readings, ReadingsRecord, join_readings
+from gateway.records import Readings, ReadingsRecord, Record, join_readings
 from gateway.segment import ReadOnlyFiles
 
 BATCH = 1 << 16
@@ -19,16 +19,27 @@ BATCH = 1 << 16
 
 
 class JournalPast:
-    """The `Past` of a data directory; nothing in it is locked or changed."""
+    """The `Past` of a data directory; nothing in it is locked or changed.
 
-    def __init__(self, data: Path) -> None:
+    `before` is an earlier one of the same directory, closed: what it has read of names need not be read again.
+    """
+
+    def __init__(self, data: Path, before: JournalPast | None = None) -> None:
         self.journal = Journal.open(ReadOnlyFiles(), data / "journal", config.Journal(), about=dict)
-        self.names: list[str] = list(self.journal.about_oldest().get("names") or [])
+        self._named = before.named if before is not None else 0
+        self.names: list[str] = before.names if before is not None else []
+        if self._named < self.journal.oldest:
+            self.names = list(self.journal.about_oldest().get("names") or [])
         self._held: tuple[int, int] | None = None
 
     def close(self) -> None:
         """Give up the files."""
         self.journal.close()
+
+    @property
+    def named(self) -> int:
+        """The last record whose names are known here."""
+        return self._named
 
     @property
     def position(self) -> int:
@@ -40,15 +51,14 @@ class JournalPast:
         """See `Past`; (0, 0) if nothing was found."""
         return self._held or (0, 0)
 
-    def batches(self, patterns: Sequence[str], start: int = 0, end: int = 0) -> Iterator[Readings]:
+    def batches(self, patterns: Sequence[str], start: int = 0, end: int = 0, *, after: int = 0) -> Iterator[Readings]:
         """See `Past`."""
         wanted, gathered, rows = np.empty(0, bool), list[Readings](), 0
-        for _seq, stored in self.journal.records(self.journal.oldest):
-            record = recovery.complete(stored, len(self.names))
-            if not isinstance(record, ReadingsRecord):
+        first = min(after, self._named) + 1
+        for seq, stored in self.journal.records(max(first, self.journal.oldest)):
+            record = self._learn_names(seq, stored)
+            if not isinstance(record, ReadingsRecord) or seq <= after:
                 continue
-            if record.names:
-                self.names += record.names
             if len(wanted) < len(self.names):
                 wanted = self._wanted(wanted, patterns)
             chosen = _within(record.readings, wanted, start, end)
@@ -60,6 +70,15 @@ class JournalPast:
                 gathered, rows = [], 0
         if gathered:
             yield self._note(join_readings(gathered))
+
+    def _learn_names(self, seq: int, stored: Record) -> Record:
+        if seq <= self._named:
+            return stored
+        self._named = seq
+        record = recovery.complete(stored, len(self.names))
+        if isinstance(record, ReadingsRecord):
+            self.names += record.names
+        return record
 
     def _wanted(self, known: NDArray[np.bool_], patterns: Sequence[str]) -> NDArray[np.bool_]:
         more = [any(fnmatchcase(name, pattern) for pattern in patterns) for name in self.names[len(known) :]]

@@ -43,11 +43,16 @@ def nothing() -> Quantiles:
     return Quantiles(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
-def of(values: Array) -> Quantiles:
-    """Give the sketch of finite values, shape (n,)."""
+def bins_of(values: Array) -> NDArray[np.int64]:
+    """Give the bin of each finite value, shape (n,)."""
     size = np.clip(np.abs(values.astype(np.float64)), TINY, LARGE)
     bins = np.minimum(np.ceil(np.log(size / TINY) / _GROWTH), LAST) * np.sign(values)
-    return Quantiles(*np.unique(bins.astype(np.int64), return_counts=True))
+    return bins.astype(np.int64)
+
+
+def of(values: Array) -> Quantiles:
+    """Give the sketch of finite values, shape (n,)."""
+    return Quantiles(*np.unique(bins_of(values), return_counts=True))
 
 
 def merge(one: Quantiles, other: Quantiles) -> Quantiles:

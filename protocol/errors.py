@@ -63,6 +63,10 @@ class TaskRefused(Refused):
     """A task that may not run, or whose answer cannot be used."""
 
 
+class JobRefused(Refused):
+    """A job that nobody can begin."""
+
+
 class JournalUnusable(FieldgateError):
     """The journal or spool cannot be opened, or a commit failed; nothing may be acknowledged."""
 

@@ -44,6 +44,9 @@ class Training(Section, frozen=True):
     worse_share: float = 0.2  # of gateways may lose more than `worse_by`
     worse_by: float = 0.05
     every: Duration = Duration(86400 * 10**9)  # a new run so long after the last; "0s": only when asked for
+    on_drift: float = (
+        0.3  # of the gateways that are there: so many that say their data have drifted begin a run; 0: none
+    )
     seed: int = 0
 
     @property
@@ -97,6 +100,7 @@ def _training_contradictions(key: str, training: Training, others: set[str]) -> 
         ("staleness", training.staleness, 0, 100),
         ("holdout", training.holdout, 0.01, 0.9),
         ("worse_share", training.worse_share, 0.0, 1.0),
+        ("on_drift", training.on_drift, 0.0, 1.0),
     )
     for name, value, least, most in bounds:
         if not least <= value <= most:

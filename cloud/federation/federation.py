@@ -3,9 +3,11 @@
 Rules:
 
 1. A training that rests begins a run as soon as enough gateways are there, and again `every` after the last one ended;
-   without `every` only when somebody asks for it.
+   without `every` only when somebody asks for it, or for drift.
 2. An answer is handed to the training that its job names; one that nobody waits for is taken back.
-3. `snapshot` holds everything; a training that is no longer configured is forgotten.
+3. It begins one, too, when of the gateways that are there the share `on_drift` has said since the last run ended that
+   what the model sees has drifted. What is said while a run goes on is of the model before it, and does not count.
+4. `snapshot` holds everything; a training that is no longer configured is forgotten.
 
 | may fill | bound | answer when full |
 |---|---|---|
@@ -25,6 +27,7 @@ from cloud.federation.training import Training
 from protocol.messages import PartBody
 from protocol.training import read
 
+TASKS = ("survey", "train")
 MAX_HISTORY = 200
 RETRY_NS = 10 * 10**9
 """So often it is looked whether enough gateways are there to begin."""
@@ -36,6 +39,8 @@ class _Line:
     begins: int = 0  # ns: not before
     history: list[Ended] = field(default_factory=list)  # newest last
     last: Rest | None = None
+    drifted: dict[str, int] = field(default_factory=dict)  # when (ns) a gateway said so
+    rests: int = 0  # ns: since then
 
 
 class _Kept(msgspec.Struct):
@@ -45,6 +50,8 @@ class _Kept(msgspec.Struct):
     begins: int
     history: list[Ended]
     last: Rest | None
+    drifted: dict[str, int] = {}
+    rests: int = 0
 
 
 class Federation:
@@ -58,6 +65,7 @@ class Federation:
             line = _Line(Training(one, found.state if found else None))
             if found:
                 line.begins, line.history, line.last = found.begins, found.history, found.last
+                line.drifted, line.rests = found.drifted, found.rests
             if not one.every:
                 line.begins = NEVER
             elif line.begins == NEVER:
@@ -67,7 +75,8 @@ class Federation:
     def snapshot(self) -> bytes:
         """Give everything."""
         kept = {
-            name: _Kept(line.training.state, line.begins, line.history, line.last) for name, line in self._lines.items()
+            name: _Kept(line.training.state, line.begins, line.history, line.last, line.drifted, line.rests)
+            for name, line in self._lines.items()
         }
         return msgspec.msgpack.encode(kept)
 
@@ -84,9 +93,41 @@ class Federation:
         """Give how the last run ended."""
         return self._lines[name].last
 
+    def drifted(self, name: str) -> list[str]:
+        """Give the gateways that have said so, and for which no run has begun yet."""
+        return sorted(self._lines[name].drifted)
+
+    def note_drift(self, model: str, gateway: str, at: int) -> None:
+        """Note that a gateway has said (at, ns) that what a model sees has drifted; `tick` begins a run for it."""
+        line = self._lines.get(model)
+        if line is not None and line.training.state.stage == REST and at > line.rests:
+            line.drifted[gateway] = at
+
     def start(self, name: str, members: Iterable[str], now: int) -> list[Instruction]:
         """Begin a run now, whatever the time; nothing if one goes on, or too few are there."""
-        return self._note(self._lines[name], self._lines[name].training.begin(members, now), now)
+        return self._begin(self._lines[name], members, now)
+
+    def consider(self, name: str, content: bytes, members: Iterable[str], now: int) -> list[Instruction]:
+        """Try a candidate from elsewhere, as `start` begins a run; ModelRefused if it is not made for this training."""
+        line = self._lines[name]
+        return self._note(line, line.training.consider(content, members, now), now)
+
+    def promote(self, name: str) -> list[Instruction]:
+        """Promote what the last run made, whatever the gate said of it."""
+        return self._lines[name].training.promote()
+
+    def put(self, name: str, content: bytes) -> None:
+        """Note that something else has been put in force, by hand."""
+        if name in self._lines:
+            self._lines[name].training.state.active = content
+
+    def lacking(self, name: str, members: Iterable[str]) -> str:
+        """Say why no run can begin now; "" if one can."""
+        training = self._lines[name].training
+        if training.state.stage != REST:
+            return f"run {training.state.run} goes on"
+        there, quorum = len(training.settings.chosen(members)), training.settings.quorum
+        return f"{there} of its gateways are there, it takes {quorum}" if there < quorum else ""
 
     def again(self) -> list[Instruction]:
         """Ask again what was asked."""
@@ -95,9 +136,19 @@ class Federation:
     def part(self, gateway: str, body: PartBody, members: Iterable[str], now: int) -> list[Instruction]:
         """Take an answer."""
         line = self._lines.get(body.job.rpartition(".")[0].rpartition(".")[0])
-        if line is None:
-            return [TakeBack(gateway, body.job)]
+        if line is None:  # of a training that is not configured any more, or of something that is none
+            return [TakeBack(gateway, body.job)] if body.name in TASKS else []
         return self._note(line, line.training.part(gateway, body, members, now), now)
+
+    def join(self, members: Iterable[str]) -> list[Instruction]:
+        """Ask those who have come while a stage goes on."""
+        there = list(members)
+        return [one for line in self._lines.values() for one in line.training.join(there)]
+
+    @property
+    def resting(self) -> bool:
+        """Whether no run goes on."""
+        return all(line.training.state.stage == REST for line in self._lines.values())
 
     def due(self) -> int:
         """When (ns) something must be done."""
@@ -108,13 +159,20 @@ class Federation:
         given: list[Instruction] = []
         there = list(members)
         for line in self._lines.values():
-            if _due(line) > now:
+            if _due(line) > now and not _has_drifted(line, there):
                 continue
             if line.training.state.stage == REST:
-                line.begins = now + RETRY_NS
-                given += line.training.begin(there, now)
+                if line.begins <= now:
+                    line.begins = now + RETRY_NS
+                given += self._begin(line, there, now)
             else:
                 given += self._note(line, line.training.tick(there, now), now)
+        return given
+
+    def _begin(self, line: _Line, members: Iterable[str], now: int) -> list[Instruction]:
+        given = self._note(line, line.training.begin(members, now), now)
+        if given:
+            line.drifted = {}
         return given
 
     def _note(self, line: _Line, given: list[Instruction], now: int) -> list[Instruction]:
@@ -124,9 +182,16 @@ class Federation:
                     line.history = [*line.history, one][-MAX_HISTORY:]
                 case Rest():
                     every = int(line.training.settings.every)
-                    line.last, line.begins = one, now + every if every else NEVER
+                    line.last, line.begins, line.rests = one, now + every if every else NEVER, now
         return given
 
 
 def _due(line: _Line) -> int:
     return line.begins if line.training.state.stage == REST else line.training.due()
+
+
+def _has_drifted(line: _Line, members: Iterable[str]) -> bool:
+    settings = line.training.settings
+    there = settings.chosen(members)
+    said = len(line.drifted.keys() & set(there))
+    return line.training.state.stage == REST and 0 < settings.on_drift * len(there) <= said

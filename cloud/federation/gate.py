@@ -57,7 +57,7 @@ class Verdict(NamedTuple):
 
 def judge(scores: Mapping[str, Score], terms: Terms) -> Verdict:
     """Judge a candidate by the scores of gateways; those of no window do not count."""
-    said = [score for score in scores.values() if score.windows > 0]
+    said = [score for _, score in sorted(scores.items()) if score.windows > 0]
     if len(said) < max(terms.quorum, 1):
         return Verdict("unproven", 0.0, None, 0.0, len(said))
     windows = np.array([score.windows for score in said], np.float64)

@@ -85,5 +85,6 @@ class State(msgspec.Struct):
     base: bytes = b""
     memory: tuple[bytes, bytes] = (b"", b"")
     active: bytes = b""  # what was promoted last
+    candidate: bytes = b""  # what `verdict` is on
     best: bytes = b""  # the candidate with the best score so far that the gate would let through
     verdict: Verdict | None = None  # on it, or on the last one

@@ -7,14 +7,16 @@ Rules:
 
 1. Answers are counted once, by (job, gateway): jobs are called `{training}.{run}.{round}`. One that came already, or
    that belongs to another run, changes nothing.
-2. A stage ends when `goal` gateways have answered with something, or when all who were asked have answered, or at its
-   deadline with at least one. At a deadline with none it begins again: it never waits for ever. Whoever was silent then
+2. A stage ends when `goal` gateways have answered with something, or when all who were asked have answered and they
+   are at least `fewest`, or at its deadline with at least one. Whoever comes while it goes on is asked too. At a deadline with none it begins again: it never waits for ever. Whoever was silent then
    is asked on, and not waited for until it answers.
 3. A late answer counts in the round that is under way, the less the older its base is, up to `staleness` rounds; beyond
    it is refused. Whoever still works on an older round is not asked again before that.
 4. What a round says of its base, before learning, is the score of a candidate. After the last round a trial (no
-   learning) scores what that one made. The best one that the gate lets through is promoted, and only that.
-5. Everything is in `snapshot`; after a restart it goes on from there, and asks again what it had asked.
+   learning) scores what that one made. What a round makes does not depend on the order in which answers came. The best one that the gate lets through is promoted, and only that.
+5. A candidate from elsewhere is tried in a run of its own, which is a trial and nothing else. One that the gate held
+   back may be promoted by hand, until the next run begins.
+6. Everything is in `snapshot`; after a restart it goes on from there, and asks again what it had asked.
 
 | may fill | bound | answer when full |
 |---|---|---|
@@ -52,14 +54,16 @@ from learning import aggregation, classifier, server, spread
 from learning.aggregation import Limits, Offer
 from learning.server import Memory, Step
 from learning.spread import Spread
+from learning.statistics import MAX_COUNT
 from protocol.columns import decode_state
-from protocol.errors import ModelRefused, TaskRefused
+from protocol.errors import FrameRefused, ModelRefused, TaskRefused
 from protocol.messages import PartBody
 from protocol.tasks import MAX_TASK, Task
 from protocol.training import VERSION, Given, Survey, Surveyed, Train, Trained, read
 
 MAX_GIVEN = MAX_TASK - (16 << 10)
-"""Bytes of models in one task; if both do not fit, the gate judges without what is in force."""
+"""Bytes of models in one task; if both do not fit, or what is in force was made of another dataset, the gate judges
+without it."""
 
 
 class Training:
@@ -88,16 +92,56 @@ class Training:
         chosen = self.settings.chosen(members)
         if self.state.stage != REST or len(chosen) < self.settings.quorum:
             return []
-        state = self.state
-        state.run, state.round, state.best, state.verdict = state.run + 1, 0, b"", None
-        state.spreads, state.windows, state.seen = [], [], {}
+        self._begin_run()
         return self._ask(SURVEY, chosen, now)
+
+    def consider(self, content: bytes, members: Iterable[str], now: int) -> list[Instruction]:
+        """Begin a run that only tries this candidate, as `begin` does; ModelRefused if it cannot be tried."""
+        self.check(content)
+        chosen = self.settings.chosen(members)
+        if self.state.stage != REST or len(chosen) < self.settings.quorum:
+            return []
+        self._begin_run()
+        self.state.base = content
+        return self._ask(TRIAL, chosen, now)
+
+    def check(self, content: bytes) -> None:
+        """ModelRefused if a candidate cannot be tried."""
+        found = classifier.decode(content).dataset
+        if found != self.settings.dataset:
+            raise ModelRefused("dataset", f"made of {found}, not of {self.settings.dataset}")
+        if len(content) >= MAX_GIVEN:
+            raise ModelRefused("size", f"{len(content)} bytes, less than {MAX_GIVEN} fit a task")
+
+    def promote(self) -> list[Instruction]:
+        """Promote what the last run made, whatever the gate said; nothing if a run goes on, or it made nothing."""
+        state = self.state
+        if state.stage != REST or not state.candidate or state.verdict is None:
+            return []
+        state.active = state.candidate
+        return [Promote(self.settings.name, state.candidate, state.verdict, sum(state.windows))]
+
+    def _begin_run(self) -> None:
+        state = self.state
+        state.run, state.round, state.best, state.candidate, state.verdict = state.run + 1, 0, b"", b"", None
+        state.spreads, state.windows, state.seen, state.offers = [], [], {}, []
 
     def again(self) -> list[Instruction]:
         """Ask again what was asked: after a restart, since a broker may have forgotten."""
         if self.state.stage == REST:
             return []
         return [self._task(gateway) for gateway, job in self.state.asked.items() if job == self.job]
+
+    def join(self, members: Iterable[str]) -> list[Instruction]:
+        """Ask those who have come while a stage goes on."""
+        state = self.state
+        if state.stage == REST:
+            return []
+        chosen = self.settings.chosen(members)
+        new = [one for one in chosen if one not in state.asked and one not in state.answered]
+        free = new[: MAX_ASKED - len(state.asked)]
+        state.asked |= dict.fromkeys(free, self.job)
+        return [self._task(gateway) for gateway in free]
 
     def due(self) -> int:
         """When (ns) the stage must end."""
@@ -151,8 +195,10 @@ class Training:
             if state.stage == SURVEY:
                 return self._take_survey(read(body.content, Surveyed))
             trained = read(body.content, Trained)
-        except (TaskRefused, ModelRefused) as refused:
+        except (TaskRefused, ModelRefused, FrameRefused) as refused:
             return refused.reason
+        if not _is_sound(trained):
+            return "scores"
         if not stale:
             state.scores[gateway] = _score(trained)
         if state.stage == ROUND:
@@ -164,7 +210,7 @@ class Training:
         own = spread.unpack(decode_state(found.spread))
         if len(own.mean) != len(classifier.names_of(self.settings.dataset)):
             return "features"
-        if len(found.windows) != self.settings.classes or min(found.windows) < 0:
+        if len(found.windows) != self.settings.classes or not all(0 <= one < MAX_COUNT for one in found.windows):
             return "classes"
         self.state.spreads.append(found.spread)
         before = self.state.windows or [0] * self.settings.classes
@@ -177,7 +223,8 @@ class Training:
     def _complete(self) -> bool:
         useful, waiting = self._useful(), self.state.asked.keys() - self.state.silent
         goal = self.settings.goal if self.state.stage == ROUND else 0
-        return bool(useful) and (not waiting or (goal > 0 and useful >= goal))
+        all_there = not waiting and len(self.state.answered) >= self.settings.fewest
+        return bool(useful) and (all_there or (goal > 0 and useful >= goal))
 
     def _end(self, members: Iterable[str], now: int) -> list[Instruction]:
         state = self.state
@@ -218,7 +265,7 @@ class Training:
     def _begin_model(self) -> dict[str, str]:
         state, dataset = self.state, self.settings.dataset
         size = len(classifier.names_of(dataset))
-        merged: Spread = spread.merge_all((spread.unpack(decode_state(one)) for one in state.spreads), size)
+        merged: Spread = spread.merge_all((spread.unpack(decode_state(one)) for one in sorted(state.spreads)), size)
         rng = default_rng(self.settings.seed)
         begun = classifier.begin(dataset, self.settings.learning, merged, rng)
         if state.active and _same(self.settings, state.active):
@@ -236,15 +283,15 @@ class Training:
         verdict = gate.judge(state.scores, terms)
         better = state.verdict is None or not state.verdict.promoted or verdict.candidate > state.verdict.candidate
         if verdict.promoted and better:
-            state.best, state.verdict = state.base, verdict
+            state.best, state.candidate, state.verdict = state.base, state.base, verdict
         elif state.verdict is None or not state.verdict.promoted:
-            state.verdict = verdict
+            state.candidate, state.verdict = state.base, verdict
 
     def _merge(self) -> dict[str, str]:
         """Make the next base of the updates; give whose were refused, and why."""
         state, settings = self.state, self.settings
         base = classifier.decode(state.base)
-        offers = [Offer(*offer) for offer in state.offers]
+        offers = [Offer(*offer) for offer in sorted(state.offers)]
         admitted, refused = aggregation.admit(offers, len(base.vector), Limits(stale=settings.staleness))
         state.offers = []
         for one in refused:
@@ -294,7 +341,7 @@ class Training:
             how = (state.stage != TRIAL, settings.codec, settings.holdout, settings.seed)
             train = Train(settings.name, state.round, *how, state.counted.get(gateway, ""))
             name, params = "train", msgspec.msgpack.encode(train)
-            fits = len(state.base) + len(state.active) < MAX_GIVEN
+            fits = len(state.base) + len(state.active) < MAX_GIVEN and _is_comparable(settings, state.active)
             content = msgspec.msgpack.encode(Given(state.base, state.active if fits else b""))
         attempt = 1 + (state.began // 10**9) % (1 << 30)
         return Ask(
@@ -306,6 +353,17 @@ def _score(trained: Trained) -> Score:
     said = trained.scores
     base, local, personal = (said.get(name, 0.0) for name in ("base", "local", "personal"))
     return Score(trained.held_out, base, said.get("active"), local, personal)
+
+
+def _is_sound(trained: Trained) -> bool:
+    """Whether an answer's numbers can be; what is behind them is only its word."""
+    shares = (0.0 <= score <= 1.0 for score in trained.scores.values())  # what is no number is not
+    return all(shares) and 0 <= trained.held_out < MAX_COUNT and 0 <= trained.windows < MAX_COUNT
+
+
+def _is_comparable(settings: Settings, content: bytes) -> bool:
+    """Whether what is in force is made of the same readings as a candidate: it may be of another configuration."""
+    return bool(content) and classifier.decode(content).dataset == settings.dataset
 
 
 def _same(settings: Settings, content: bytes) -> bool:

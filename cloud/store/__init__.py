@@ -12,8 +12,9 @@ What every store promises, and `tests/cloud/test_store.py` checks of each:
 4. Of each gateway's models the newest statistics and the newest words are kept, newest by the gateway's own stamp:
    epochs come and go. They commit with the ledger, like rows.
 5. A model's versions only grow. The newest MAX_VERSIONS are remembered, of the newest MAX_CONTENTS the content too.
-6. Losses of one lane and cause that follow each other are one. What a gateway counted of frames that it lost with an
-   earlier epoch (`frames.{lane}.{cause}`) is summed over its declarations; of other counts the newest replaces all.
+6. Losses of one lane and cause that follow each other are one. The newest MAX_LOSSES ranges are kept, and sums by cause.
+   What a gateway counted of frames that it lost with an earlier epoch (`frames.{lane}.{cause}`) is summed over its
+   declarations; of other counts the newest replaces all.
 7. An epoch whose hello contradicts the ledger, or that speaks again after a later one began, is remarked upon.
 8. Bounded: what waits for a commit, in bytes; every answer, in rows; the models of a gateway, and the reports kept.
 """
@@ -65,6 +66,10 @@ MAX_CONTENTS = 16
 """Of so many of its newest versions a model's content is kept: how far a rollback reaches."""
 MAX_PARTS = 1000
 """Answers to tasks that are kept of one gateway until they are handled: nobody crowds others out."""
+MAX_LOSSES = 1000
+"""Ranges that are kept of a lane's losses, newest first; sums by cause count all."""
+MAX_CAUSES = 32
+"""Causes of a lane's losses that are told apart."""
 MAX_RAISED = 100
 """Alerts of one batch that are shown as they come; the store has all."""
 

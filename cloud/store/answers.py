@@ -208,7 +208,7 @@ class ReportView(msgspec.Struct):
     gateway: str
     model: str
     version: int
-    outcome: str  # "applied" or "refused"
+    outcome: str  # "applied", "refused", "rolled back" or "drifted"
     reason: str
     digest: str
     stamp: int
@@ -227,6 +227,8 @@ class RunView(msgspec.Struct):
     stored: int
     reported: ReportView | None = None  # the newest word about a version
     refused: ReportView | None = None  # the newest refusal
+    rolled_back: ReportView | None = None  # the newest time that the gateway went back to the version before
+    drifted: ReportView | None = None  # the newest time that what the model sees had changed there
 
 
 class ModelView(msgspec.Struct):
@@ -271,3 +273,4 @@ class TrainingView(msgspec.Struct):
     accuracy: float | None  # of its best candidate
     before: float | None  # of what was in force then
     history: list[StageView]
+    drifted: list[str] = []  # gateways that say so, for which no run has begun yet

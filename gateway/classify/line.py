@@ -121,13 +121,20 @@ class Line:
         """Classify at most so many of the windows that wait, and learn from the labels that came."""
         said, words = None, list[Word]()
         if self._waiting:
+            said = self._classify(self._next(most), words)
+        words += self._compare()
+        return said, words
+
+    def _next(self, most: int) -> Finished:
+        """Take so many of those that wait, the oldest."""
+        taken: list[Finished] = []
+        while self._waiting and most > 0:
             part = self._waiting.pop(0)
             if len(part.device) > most:
                 self._waiting.insert(0, part.part(slice(most, None)))
-                part = part.part(slice(0, most))
-            said = self._classify(part, words)
-        words += self._compare()
-        return said, words
+            taken.append(part.part(slice(0, most)))
+            most -= len(taken[-1].device)
+        return Finished._make(map(np.concatenate, zip(*taken, strict=True)))
 
     def _classify(self, part: Finished, words: list[Word]) -> Said:
         dataset = self.active.classifier.dataset

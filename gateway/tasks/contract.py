@@ -24,8 +24,11 @@ class Past(Protocol):
     def held(self) -> tuple[int, int]:
         """The event times (ns) of the earliest and the latest reading given so far, [from, to)."""
 
-    def batches(self, patterns: Sequence[str], start: int = 0, end: int = 0) -> Iterator[Readings]:
-        """Give readings of the series that match one of the patterns, event times in [start, end); 0: without bound."""
+    def batches(self, patterns: Sequence[str], start: int = 0, end: int = 0, *, after: int = 0) -> Iterator[Readings]:
+        """Give readings of the series that match one of the patterns, event times in [start, end); 0: without bound.
+
+        `after` is an earlier `position`: what was recorded up to it is left out.
+        """
 
 
 class Answer(NamedTuple):

@@ -34,6 +34,9 @@ MAX_DEVICES = 1_000
 COMPACT = 4
 """Readings of a series are thinned to the newest when there are so many times as many as count."""
 
+AT_ONCE = 1 << 16
+"""Values whose features are computed at once: what is needed meanwhile is some ten times as much memory."""
+
 Times = NDArray[np.int64]
 Values = NDArray[np.float64]
 
@@ -64,21 +67,67 @@ class Column(NamedTuple):
     value: Values
 
 
-def gather(dataset: Dataset, past: Past) -> tuple[dict[str, Examples], int]:
-    """Give the examples of each device, and how many readings they were made of."""
-    patterns = [f"{dataset.devices}/{measurement}" for measurement in (*dataset.channels, dataset.label)]
-    most = dataset.newest * dataset.hop + dataset.samples
-    parts: dict[int, list[Readings]] = {}
-    readings = 0
-    for batch in past.batches(patterns):
-        readings += batch.rows
+class Gathered:
+    """What a journal holds for one dataset, as far as it has been read: each `take` reads on from there.
+
+    Examples once made are kept: the windows of a device that begin and end where they did have the same samples, since
+    a journal only grows, and of repeats the first counts.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.readings = 0
+        self.held = (0, 0)  # event times, [from, to)
+        self._position = 0
+        self._names: Sequence[str] = ()
+        self._parts: dict[int, list[Readings]] = {}  # by series, in the order of arrival
+        self._made: dict[str, Made] = {}  # by device
+        self._examples: dict[str, Examples] = {}
+
+    def take(self, past: Past) -> dict[str, Examples]:
+        """Read what is new, and give the examples of each device."""
+        if (position := past.position) != self._position or not position:
+            found = self.readings
+            for batch in past.batches(_patterns(self.dataset), after=self._position):
+                self._note(batch)
+            self._position, self._names = position, past.names
+            if self.readings > found:
+                self.held = _union(self.held, past.held)
+                self._examples = self._make()
+        return self._examples
+
+    def _note(self, batch: Readings) -> None:
+        most = self.dataset.newest * self.dataset.hop + self.dataset.samples
+        self.readings += batch.rows
         for series in np.unique(batch.series).tolist():
-            own = parts.setdefault(series, [])
+            own = self._parts.setdefault(series, [])
             own.append(Readings(*(column[batch.series == series] for column in batch)))
             if sum(part.rows for part in own) > COMPACT * most:
                 own[:] = [_newest(join_readings(own), most)]
-    columns = {past.names[series]: _column(join_readings(own)) for series, own in parts.items()}
-    return {device: examples(dataset, own) for device, own in _by_device(dataset, columns)}, readings
+
+    def _make(self) -> dict[str, Examples]:
+        for own in self._parts.values():
+            own[:] = [join_readings(own)]
+        columns = {self._names[series]: _column(own) for series, [own] in self._parts.items()}
+        made = {
+            device: make(self.dataset, own, self._made.get(device)) for device, own in _by_device(self.dataset, columns)
+        }
+        self._made = {device: one for device, (_, one) in made.items()}
+        return {device: found for device, (found, _) in made.items()}
+
+
+def gather(dataset: Dataset, past: Past) -> tuple[dict[str, Examples], int]:
+    """Give the examples of each device, and how many readings they were made of."""
+    gathered = Gathered(dataset)
+    return gathered.take(past), gathered.readings
+
+
+def _patterns(dataset: Dataset) -> list[str]:
+    return [f"{dataset.devices}/{measurement}" for measurement in (*dataset.channels, dataset.label)]
+
+
+def _union(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return (min(one[0], other[0]), max(one[1], other[1])) if one != (0, 0) else other
 
 
 def _newest(readings: Readings, most: int) -> Readings:
@@ -102,8 +151,21 @@ def _by_device(dataset: Dataset, columns: dict[str, Column]) -> Iterable[tuple[s
             yield device, own
 
 
+class Made(NamedTuple):
+    """Features of windows, (n, d), and the event times of their first and last samples, (n,), ascending."""
+
+    x: NDArray[np.float32]
+    begin: Times
+    end: Times
+
+
 def examples(dataset: Dataset, columns: dict[str, Column]) -> Examples:
     """Make examples of one device's columns, by measurement."""
+    return make(dataset, columns, None)[0]
+
+
+def make(dataset: Dataset, columns: dict[str, Column], known: Made | None) -> tuple[Examples, Made]:
+    """Make examples of one device's columns, by measurement; features that are known are not computed again."""
     time, samples = _samples([columns[channel] for channel in dataset.channels])
     starts = _starts(time, dataset.samples, dataset.hop)[-dataset.newest :]
     ends = starts + dataset.samples - 1
@@ -111,8 +173,37 @@ def examples(dataset: Dataset, columns: dict[str, Column]) -> Examples:
     first, last = _label_at(label, time[starts]), _label_at(label, time[ends])
     told = have_class(first, last, dataset.classes)
     starts, ends = starts[told], ends[told]
-    windows = samples[starts[:, None] + np.arange(dataset.samples)]
-    return Examples(features.extract(dataset.features, windows), last[told].astype(np.int64), time[ends])
+    span = time[starts], time[ends]
+    made = Made(_features(dataset, samples, starts, _places(known, *span), known), *span)
+    return Examples(made.x, last[told].astype(np.int64), made.end), made
+
+
+def _features(
+    dataset: Dataset,
+    samples: Values,
+    starts: Times,
+    places: tuple[NDArray[np.int64], NDArray[np.bool_]],
+    known: Made | None,
+) -> NDArray[np.float32]:
+    """Give the features of windows, (n, d): what is known, and the others AT_ONCE values at a time."""
+    place, same = places
+    fresh = starts[~same]
+    step = max(AT_ONCE // (dataset.samples * samples.shape[1]), 1)
+    parts = [fresh[at : at + step, None] + np.arange(dataset.samples) for at in range(0, max(len(fresh), 1), step)]
+    made = np.concatenate([features.extract(dataset.features, samples[part]) for part in parts])
+    x = np.empty((len(starts), made.shape[1]), np.float32)
+    x[~same] = made
+    if known is not None:
+        x[same] = known.x[place[same]]
+    return x
+
+
+def _places(known: Made | None, begin: Times, end: Times) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Say where windows are among those that are known, and whether they are: (n,) each."""
+    if known is None or not len(known.begin):
+        return np.zeros(len(begin), np.int64), np.zeros(len(begin), np.bool_)
+    place = np.minimum(np.searchsorted(known.begin, begin), len(known.begin) - 1)
+    return place, np.asarray((known.begin[place] == begin) & (known.end[place] == end))
 
 
 def have_class(first: Values, last: Values, classes: int) -> NDArray[np.bool_]:

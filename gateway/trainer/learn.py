@@ -18,13 +18,14 @@ Rules:
 from __future__ import annotations
 
 import zlib
+from collections import OrderedDict
 
 import msgspec
 import numpy as np
 from numpy.random import Generator, default_rng
 
 from gateway.tasks.contract import Answer, Past
-from gateway.trainer.dataset import Examples, Split, gather, split
+from gateway.trainer.dataset import Examples, Gathered, Split, split
 from gateway.trainer.heads import Head, head_of, newest
 from learning import classifier, spread, updates
 from learning.classifier import Classifier
@@ -39,6 +40,8 @@ FEWEST = 20
 """Windows with a label: fewer teach nothing that the others do not know."""
 
 MOST_HELD_OUT = 0.9
+MOST_KNOWN = 2
+"""Datasets whose readings stay in memory between rounds."""
 
 
 class Owed(msgspec.Struct, frozen=True):
@@ -50,24 +53,35 @@ class Owed(msgspec.Struct, frozen=True):
     heads: tuple[Head, ...] = ()  # newest first
 
 
+class Memory:
+    """What was read for the datasets that were asked for last: a round reads on where the one before it ended."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Dataset, Gathered] = OrderedDict()
+
+    def of(self, dataset: Dataset) -> Gathered:
+        """Give what is known for a dataset; beyond MOST_KNOWN the one last asked for the longest ago is forgotten."""
+        gathered = self._known.pop(dataset, None) or Gathered(dataset)
+        self._known[dataset] = gathered
+        while len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
+        return gathered
+
+
 class _Trainer:
-    """What both tasks share: examples, remembered as long as the journal has not grown."""
+    """What both tasks share."""
 
     version = VERSION
 
-    def __init__(self) -> None:
-        self._known: tuple[Dataset, int] | None = None
-        self._found: tuple[list[Examples], int] = ([], 0)
+    def __init__(self, memory: Memory | None = None) -> None:
+        self._memory = memory or Memory()
 
-    def _examples(self, dataset: Dataset, past: Past) -> tuple[list[Examples], int]:
-        known = (dataset, past.position)
-        if known != self._known:
-            of_devices, readings = gather(dataset, past)
-            self._known, self._found = known, (list(of_devices.values()), readings)
-        examples, readings = self._found
+    def _examples(self, dataset: Dataset, past: Past) -> tuple[list[Examples], Gathered]:
+        gathered = self._memory.of(dataset)
+        examples = list(gathered.take(past).values())
         if sum(len(each.x) for each in examples) < FEWEST:
             raise TaskRefused("few", f"{sum(len(each.x) for each in examples)} windows with a label, {FEWEST} at least")
-        return examples, readings
+        return examples, gathered
 
 
 class SurveyTask(_Trainer):
@@ -78,13 +92,13 @@ class SurveyTask(_Trainer):
         dataset = read(task.params, Survey).dataset
         check_dataset(dataset)
         try:
-            examples, readings = self._examples(dataset, past)
+            examples, gathered = self._examples(dataset, past)
         except ModelRefused as refused:
             raise TaskRefused(refused.reason, refused.detail) from refused
         x, y = np.concatenate([each.x for each in examples]), np.concatenate([each.y for each in examples])
         windows = tuple(np.bincount(y, minlength=dataset.classes).tolist())
         answer = Surveyed(windows, encode_state(spread.of(x)._asdict()))
-        return Answer(msgspec.msgpack.encode(answer), readings, held=past.held)
+        return Answer(msgspec.msgpack.encode(answer), gathered.readings, held=gathered.held)
 
 
 class TrainTask(_Trainer):
@@ -98,7 +112,7 @@ class TrainTask(_Trainer):
         try:
             base = classifier.decode(given.base)
             active = classifier.decode(given.active) if given.active else None
-            examples, readings = self._examples(base.dataset, past)
+            examples, gathered = self._examples(base.dataset, past)
             parts = split(examples, params.holdout, base.dataset.samples // base.dataset.hop)
             rng = default_rng([params.seed, params.round, zlib.crc32(task.gateway.encode())])
             before = read(kept, Owed) if kept else Owed()
@@ -111,7 +125,7 @@ class TrainTask(_Trainer):
             before = msgspec.structs.replace(before, heads=newest(heads, before.heads))
             if not params.learn:
                 keep = msgspec.msgpack.encode(before)
-                return Answer(msgspec.msgpack.encode(trained), readings, held=past.held, keep=keep)
+                return Answer(msgspec.msgpack.encode(trained), gathered.readings, held=gathered.held, keep=keep)
             owed = _owed(before, params.counted, len(base.vector))
             encoded = updates.encode(params.codec, local.vector - base.vector, rng, owed)
         except ModelRefused as refused:
@@ -121,7 +135,9 @@ class TrainTask(_Trainer):
         if encoded.residual is not None:
             owes = Owed(task.job, encoded.payload, encoded.residual.tobytes(), before.heads)
         answer = msgspec.structs.replace(trained, payload=encoded.payload)
-        return Answer(msgspec.msgpack.encode(answer), readings, held=past.held, keep=msgspec.msgpack.encode(owes))
+        return Answer(
+            msgspec.msgpack.encode(answer), gathered.readings, held=gathered.held, keep=msgspec.msgpack.encode(owes)
+        )
 
 
 def _learn(base: Classifier, parts: Split, rng: Generator) -> tuple[Classifier, Trained]:
@@ -153,5 +169,6 @@ def _owed(owed: Owed, counted: str, size: int) -> Flat | None:
     return residual if owed.job == counted else updates.put_back(owed.payload, residual, size)
 
 
-survey = SurveyTask()
-train = TrainTask()
+_memory = Memory()
+survey = SurveyTask(_memory)
+train = TrainTask(_memory)

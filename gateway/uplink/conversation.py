@@ -10,18 +10,19 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
-
-from aiohttp import ClientError, ClientWebSocketResponse, WSMsgType
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.delivery import Close, Delivery, Fork, Gone, Instruction, Release
 from gateway.records import NEVER
-from gateway.uplink.failure import Failure, closed
+from gateway.uplink.failure import Failure
 from gateway.uplink.link import first_failure
 from gateway.uplink.meter import LOOK_S, Meter
 from protocol import frame
 from protocol.errors import CloudUnavailable, FrameRefused, JournalUnusable
 from protocol.messages import BODIES, Hello, Kind, LaneHead, Mark, Receipt, Refusal, Welcome
+
+if TYPE_CHECKING:
+    from gateway.uplink.line import Line
 
 WELCOME_WITHIN_S = 15.0
 MESSAGE_BYTES = 64 << 10
@@ -65,8 +66,8 @@ class Matter:
 class Conversation:
     """One connection, open."""
 
-    def __init__(self, socket: ClientWebSocketResponse, matter: Matter) -> None:
-        self._socket, self._matter = socket, matter
+    def __init__(self, line: Line, matter: Matter) -> None:
+        self._line, self._matter = line, matter
         self._delivery, self._spool = matter.delivery, matter.spool
 
     async def both(self) -> Failure:
@@ -132,7 +133,7 @@ class Conversation:
     async def _afford(self) -> None:
         """Let go what the day's budget allows; CloudUnavailable if that is nothing."""
         meter = self._matter.meter
-        meter.count(self._socket)
+        meter.count(self._line.socket)
         await meter.settle()
         self._delivery.barred = meter.barred
         if meter.spent_up:
@@ -170,11 +171,8 @@ class Conversation:
             return
 
     async def _send(self, data: bytes) -> None:
-        try:
-            await self._socket.send_bytes(data)
-            self._matter.meter.sent(len(data))
-        except (ClientError, OSError) as error:
-            raise CloudUnavailable(f"the connection ended: {error}") from error
+        await self._line.send(data)
+        self._matter.meter.sent(len(data))
 
     # Down.
 
@@ -187,11 +185,9 @@ class Conversation:
 
     async def _receive(self) -> object:
         """Give the next message; None for a kind that this version does not know."""
-        received = await self._socket.receive()
-        if received.type is not WSMsgType.BINARY:
-            raise closed(received)
+        received = await self._line.receive()
         try:
-            body = _read(received.data)
+            body = _read(received)
         except FrameRefused as refused:
             raise CloudUnavailable(f"the cloud's answer is no frame: {refused}") from refused
         if isinstance(body, Refusal):

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from random import Random
 
-from aiohttp import WSMessage, WSMsgType
-
 from protocol.errors import CloudRefused, CloudUnavailable
 
 FIRST_S = 0.5
 LONGEST_S = 60.0
 MOST_RETRY_AFTER_S = 3600.0
+CLOSE_WITHIN_S = 2.0
 
 BUSY = frozenset((408, 425, 429))
-TOO_LARGE = 1009  # RFC 6455, 7.4.1
 REMEDIES = {
     401: ": the token is wrong",
     403: ": the token is another gateway's",
@@ -22,6 +20,10 @@ REMEDIES = {
 }
 
 Failure = CloudUnavailable | CloudRefused
+
+
+class OutOfReach(CloudUnavailable):
+    """Nobody has answered at the cloud's address."""
 
 
 def back_off(failure: Failure, failures: int, rng: Random) -> tuple[float, bool]:
@@ -40,10 +42,3 @@ def answered(status: int, headers: Mapping[str, str]) -> Failure:
         after = headers.get("Retry-After", "")
         return CloudUnavailable(f"the cloud answers {status}", float(after) if after.isdecimal() else None)
     return CloudRefused(status, f"the cloud answers {status}{REMEDIES.get(status, '')}")
-
-
-def closed(received: WSMessage) -> Failure:
-    """Tell what a message means that is none: how the connection ended."""
-    if received.type is WSMsgType.CLOSE and received.data == TOO_LARGE:
-        return CloudRefused(413, "the cloud finds a message too large")
-    return CloudUnavailable(f"the connection ended ({received.type.name.lower()} {received.data or ''})")

@@ -24,8 +24,9 @@ from aiohttp import (
 )
 
 from gateway import config
+from gateway.uplink.failure import CLOSE_WITHIN_S
 from gateway.uplink.link import tls_context
-from gateway.uplink.uplink import CLOSE_WITHIN_S, PATH
+from gateway.uplink.uplink import PATH
 
 WHOAMI = "/v1/whoami"
 ANSWER_WITHIN_S = 10.0

@@ -17,7 +17,6 @@ from pathlib import Path
 from struct import unpack_from
 
 import msgspec
-from aiohttp import ClientWebSocketResponse
 
 from gateway.budget import Budget, Spent
 from gateway.segment import Files, write_atomically
@@ -126,9 +125,9 @@ class Meter:
         """Note that a message was handed over."""
         self._sent += size + MESSAGE_HEADER
 
-    def count(self, connection: ClientWebSocketResponse) -> None:
+    def count(self, connection: socket.socket | None) -> None:
         """Take into account what went up since the last time."""
-        total = max(bytes_up(connection.get_extra_info("socket")), self._sent)
+        total = max(bytes_up(connection), self._sent)
         self.spend(total - self._counted)
         self._counted = max(total, self._counted)
 

@@ -14,8 +14,9 @@
 Rules:
 
 1. Nothing of this stops the gateway: `run` ends by cancellation only, and then the connection is closed.
-2. The back-off begins anew once a connection has brought a receipt. While the cloud is out of reach its port is tried
-   every PROBE_S: when that answers, the link is back and the back-off is cut short. `wake` does the same.
+2. The back-off begins anew once a connection has brought a receipt, and with another kind of failure: a cloud that was
+   out of reach owes no patience to one that is there. Meanwhile its port is tried every PROBE_S: when it answers and
+   nobody had answered before, the back-off is cut short. `wake` does the same. A cloud that refuses us is not tried.
 3. So it is while a connection is being made, or is silent though the cloud owes an answer: if the link was away and is
    back (`link`), what hangs is given up, without a word, and the next connection made at once.
 """
@@ -30,31 +31,23 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from random import Random
-
-from aiohttp import (
-    ClientError,
-    ClientSession,
-    ClientSSLError,
-    ClientWebSocketResponse,
-    ClientWSTimeout,
-    WSServerHandshakeError,
-)
+from typing import TYPE_CHECKING
 
 from gateway import config
 from gateway.delivery import QUIET_NS, Delivery
 from gateway.uplink.conversation import Conversation, Held, Matter
-from gateway.uplink.failure import Failure, answered, back_off
+from gateway.uplink.failure import Failure, OutOfReach, back_off
 from gateway.uplink.link import LinkReturned, answers, first_failure, returned, tls_context
 from gateway.uplink.meter import LEAVE_BYTES, LOOK_S, LOST_BYTES, REFUSED_BYTES, TRY_BYTES, Meter
-from protocol.certificates import suspect_clock
-from protocol.errors import CloudUnavailable, JournalUnusable
+from protocol.errors import CloudRefused, CloudUnavailable, JournalUnusable
 from protocol.messages import Hello
+
+if TYPE_CHECKING:
+    from gateway.uplink.line import Line
 
 log = logging.getLogger("fieldgate.uplink")
 
 PATH = "/v1/uplink"
-CONNECT_WITHIN_S = 15.0
-CLOSE_WITHIN_S = 2.0
 PROBE_S = 1.0
 PROBE_WITHIN_S = 5.0
 TRY_S = 0.5
@@ -66,12 +59,15 @@ TRY_WITHIN_S = 0.9
 LOST = 3
 """Tries lost before a connection is given up: more than a poor link loses by chance."""
 
-HEARTBEAT_S = 20.0
-MAX_ANSWER = 128 << 10
-
 
 def _nobody(*_: object) -> None:
     pass
+
+
+def _line() -> type[Line]:
+    from gateway.uplink.line import Line  # noqa: PLC0415 - aiohttp is a fifth of a start, and intake needs none of it
+
+    return Line
 
 
 class Uplink:
@@ -105,7 +101,6 @@ class Uplink:
         self._rng = rng
         self.go_to(settings, token, tls_context(settings.ca_file) if tls is None else tls)
         self._on_state = on_state
-        self._away = False  # nobody answered at the cloud's address
         self._hangs = False  # the connection would not notice that it is closed
         self._woken = asyncio.Event()
 
@@ -142,25 +137,27 @@ class Uplink:
     async def run(self) -> None:
         """Keep connected until cancelled."""
         failures = 0
-        async with ClientSession() as session:
-            while True:
-                await self.meter.opens()
-                before = self.receipted
-                failure = await self._once(session)
-                if isinstance(failure, LinkReturned):
-                    continue
-                failures = 1 if self.receipted > before else failures + 1
-                seconds, patient = back_off(failure, failures, self._rng)
-                if patient:
-                    await asyncio.sleep(seconds)
-                else:
-                    await self._wait(seconds)
+        kind: type[Failure] = CloudUnavailable
+        while True:
+            await self.meter.opens()
+            before = self.receipted
+            failure = await self._once()
+            if isinstance(failure, LinkReturned):
+                continue
+            failures = failures + 1 if type(failure) is kind and self.receipted == before else 1
+            kind = type(failure)
+            seconds, patient = back_off(failure, failures, self._rng)
+            if patient:
+                await asyncio.sleep(seconds)
+            else:
+                await self._wait(seconds, failure)
 
-    async def _wait(self, seconds: float) -> None:
-        """Wait until the time is up, `wake` is called, or a cloud that was out of reach answers."""
+    async def _wait(self, seconds: float, failure: Failure) -> None:
+        """Wait until the time is up, `wake` is called, or a cloud that was away, or goes away now, is back."""
         ends: list[asyncio.Task[bool]] = [asyncio.create_task(self._woken.wait(), name="uplink woken")]
-        if self._away:
-            ends.append(asyncio.create_task(self._found(), name="uplink found"))
+        if not isinstance(failure, CloudRefused):
+            lost = 0 if isinstance(failure, OutOfReach) else 1
+            ends.append(asyncio.create_task(self._found(lost), name="uplink found"))
         try:
             await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -169,39 +166,40 @@ class Uplink:
             await asyncio.gather(*ends, return_exceptions=True)
         self._woken.clear()
 
-    async def _found(self) -> bool:
+    async def _found(self, lost: int) -> bool:
         every_s = PROBE_S if self.meter.budget is None else LOOK_S
-        await asyncio.sleep(every_s)
-        return await returned(partial(self._try, PROBE_WITHIN_S), lost=0, every_s=every_s)
+        if not lost:  # it has just been tried
+            await asyncio.sleep(every_s)
+        return await returned(partial(self._try, PROBE_WITHIN_S), lost=lost, every_s=every_s)
 
     # One connection.
 
-    async def _once(self, session: ClientSession) -> Failure:
+    async def _once(self) -> Failure:
         """Connect and speak until it ends; give the reason."""
         try:
-            return self._ended(await first_failure(talk=self._talk(session), watch=self._watch()))
+            return self._ended(await first_failure(talk=self._talk(), watch=self._watch()))
         except JournalUnusable as error:
             return self._ended(CloudUnavailable(f"the spool cannot be read: {error}"))
 
-    async def _talk(self, session: ClientSession) -> None:
+    async def _talk(self) -> None:
         self._hangs = False
         self.meter.begin()
-        socket: ClientWebSocketResponse | None = None
+        line: Line | None = None
         try:
-            socket = await self._connect(session)
-            await self._speak(socket)
+            line = await self._connect()
+            await self._speak(line)
         finally:
             self.delivery.closed()
             self.connected = False
-            if socket is not None:
-                self.meter.count(socket)
+            if line is not None:
+                self.meter.count(line.socket)
                 self.meter.spend(LEAVE_BYTES)
-                await self._close(socket)
+                await self._close(line)
 
-    async def _close(self, socket: ClientWebSocketResponse) -> None:
+    async def _close(self, line: Line) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(0 if self._hangs else None):  # a cancelled close aborts
-                await socket.close()
+                await line.close()
 
     def _ended(self, failure: Failure) -> Failure:
         log.warning("uplink: %s", failure.reason)
@@ -209,29 +207,16 @@ class Uplink:
         self._on_state(False, failure.reason)
         return failure
 
-    async def _connect(self, session: ClientSession) -> ClientWebSocketResponse:
-        self._away = False
+    async def _connect(self) -> Line:
+        line = await asyncio.to_thread(_line)
         try:
-            async with asyncio.timeout(CONNECT_WITHIN_S):
-                return await session.ws_connect(
-                    self.url,
-                    headers={"Authorization": f"Bearer {self._token}"},
-                    ssl=self._tls,
-                    heartbeat=HEARTBEAT_S,
-                    max_msg_size=MAX_ANSWER,
-                    timeout=ClientWSTimeout(ws_close=CLOSE_WITHIN_S),
-                )
-        except WSServerHandshakeError as error:
-            self.meter.spend(REFUSED_BYTES)
-            raise answered(error.status, error.headers or {}) from error
-        except (ClientError, OSError) as error:  # TimeoutError is an OSError
-            self.meter.spend(LOST_BYTES)
-            self._away = not isinstance(error, ClientSSLError)
-            why = suspect_clock(f"{self.url}: {error or type(error).__name__}", time.time_ns())
-            raise CloudUnavailable(why) from error
+            return await line.open(self.url, self._token, self._tls)
+        except (CloudRefused, CloudUnavailable) as failure:
+            self.meter.spend(LOST_BYTES if isinstance(failure, OutOfReach) else REFUSED_BYTES)
+            raise
 
-    async def _speak(self, socket: ClientWebSocketResponse) -> None:
-        conversation = Conversation(socket, self._matter)
+    async def _speak(self, line: Line) -> None:
+        conversation = Conversation(line, self._matter)
         await conversation.greet()
         log.info("uplink: connected to %s", self.url)
         self.connected = True

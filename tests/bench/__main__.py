@@ -4,6 +4,7 @@ python -m tests.bench                 # all rows, about forty minutes
 python -m tests.bench throughput wire # some of them
 python -m tests.bench detectors --data DIR  # on public sets (skab_valve1.npz, nab.npz), which are not part of this
 python -m tests.bench learning [--data DIR] # on digits, and on hapt_acc_users_1-5_10-15.npz where it is, five minutes
+python -m tests.bench learning_fleet [--data DIR] # the same of ten gateway processes and a cloud, ten minutes
 """
 
 from __future__ import annotations
@@ -12,7 +13,20 @@ import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import alert, broker, ceiling, detectors, drain, learning, quiet, recovery, throughput, uplink, writes
+from tests.bench import (
+    alert,
+    broker,
+    ceiling,
+    detectors,
+    drain,
+    learning,
+    learning_fleet,
+    quiet,
+    recovery,
+    throughput,
+    uplink,
+    writes,
+)
 from tests.bench.rig import machine, say
 
 Figures = dict[str, object]
@@ -43,10 +57,15 @@ ROWS: dict[str, Callable[[], Iterator[Figures]]] = {
 def main() -> None:
     """Measure the rows asked for, or all of them; `detectors` only where its data are."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}, learning, detectors")
+    parser.add_argument(
+        "rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}, learning, learning_fleet, detectors"
+    )
     parser.add_argument("--data", type=Path, help="directory of the public sets")
     asked = parser.parse_args()
-    rows = ROWS | {"learning": lambda: learning.measure(asked.data)}
+    rows = ROWS | {
+        "learning": lambda: learning.measure(asked.data),
+        "learning_fleet": lambda: learning_fleet.measure(asked.data),
+    }
     if data := asked.data:
         rows["detectors"] = lambda: detectors.measure(data)
     if unknown := [name for name in asked.rows if name not in rows]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud.store.answers import AlertView
+from cloud.store.answers import AlertView, CauseView
 from cloud.store.sqlite import SqliteStore, schema
 from protocol.errors import StoreUnavailable
 from protocol.messages import Alert
@@ -78,6 +78,9 @@ CREATE TABLE quarantine (
 ROWS = """
 INSERT INTO gateways (id, name, first_seen, last_seen, epoch, boot, version) VALUES (1, 'barn', 1, 2, 7, '', '0.1');
 INSERT INTO series VALUES (1, 1, 'a/t'), (2, 1, 'b/t');
+INSERT INTO epochs VALUES (1, 7, 1, '');
+INSERT INTO lanes VALUES (1, 7, 3, x'83a47570746f06a5636861696e00a672616e67657390', 0, 0, 0, 6, 0, 1, 7);
+INSERT INTO losses VALUES (1, 7, 3, 1, 4, 'gone', 5, 9, 800), (1, 7, 3, 5, 6, 'gone', 0, 20, 900);
 INSERT INTO alerts VALUES (1, '[1,2]', 10, 0, 'limit', 0, 100, 2.5, 0, 900);
 INSERT INTO alerts VALUES (1, '[2]', 20, 0, 'limit', 0, 90, 1.5, 0, 900);
 """
@@ -118,6 +121,8 @@ async def test_what_was_stored_by_version_1_is_there_and_goes_on(path: Path, clo
     assert (newest.threshold, newest.contributions, newest.missing) == (6.0, [1.0], ["a/t"])
     assert [(view.alerts, view.series) for view in await store.gateways()] == [(3, 2)]
     assert [view.name for view in await store.models()] == ["t2"]
+    (lane,) = [view for view in await store.ledger("barn") if view.lane == "telemetry"]
+    assert lane.causes == [CauseView("gone", 6, 0, 20, 900)]
     await store.close()
 
 

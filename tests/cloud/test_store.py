@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from cloud.store import (
+    MAX_CAUSES,
     MAX_CONTENTS,
+    MAX_LOSSES,
     MAX_MODELS,
     MAX_RAISED,
     MAX_REPORTS,
@@ -328,6 +330,28 @@ async def test_losses_that_follow_each_other_are_one_by_cause(store: Store, wire
         CauseView("spool_full", 13, 0, 90, clock.now),
         CauseView("damaged", 1, 0, 0, clock.now - 2 * S),
     ]
+
+
+async def test_of_many_losses_the_newest_ranges_are_kept_and_all_are_summed(store: Store, wire: Wire) -> None:
+    await begin(store, wire)
+    losses = [Loss("telemetry", at, at, f"cause {at % 2}", at, at + 1) for at in range(1, MAX_LOSSES + 10)]
+    await store.apply(wire.batch(*(wire.losses(*losses[at : at + 100]) for at in range(0, len(losses), 100))))
+    (lane,) = [view for view in await store.ledger("barn") if view.lane == "telemetry"]
+    assert [one.first for one in lane.dropped[:2]] == [MAX_LOSSES + 9, MAX_LOSSES + 8]
+    assert lane.dropped_frames == sum(cause.frames for cause in lane.causes) == MAX_LOSSES + 9
+    assert [(cause.cause, cause.oldest, cause.newest) for cause in lane.causes] == [
+        ("cause 1", 1, MAX_LOSSES + 10),
+        ("cause 0", 2, MAX_LOSSES + 9),
+    ]
+
+
+async def test_causes_beyond_their_bound_are_summed_as_others(store: Store, wire: Wire) -> None:
+    await begin(store, wire)
+    losses = [Loss("telemetry", at, at, f"cause {at}") for at in range(1, MAX_CAUSES + 4)]
+    await store.apply(wire.batch(wire.losses(*losses, Loss("telemetry", 100, 100, "cause 1"))))
+    _, causes = await dropped(store)
+    assert [(cause.cause, cause.frames) for cause in causes[:2]] == [("other", 3), ("cause 1", 2)]
+    assert len(causes) == MAX_CAUSES + 1
 
 
 async def test_a_loss_that_is_said_again_changes_nothing(store: Store, wire: Wire, clock: Clock) -> None:

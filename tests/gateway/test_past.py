@@ -81,3 +81,21 @@ def test_a_record_that_is_damaged_costs_itself(data: Path) -> None:
     whole[whole.index(b"mill/flow")] ^= 1
     segment.write_bytes(whole)
     assert rows(data, "*/heat")[0] == [("pump/heat", 2, 2.0), ("pump/heat", 9, 9.0)]
+
+
+def test_what_is_new_is_read_by_a_later_one_that_knows_the_names_from_before(tmp_path: Path) -> None:
+    journal = Journal.open(OsFiles(), tmp_path / "journal", config.Journal(), about=dict)
+    journal.append(record(10, [(0, 1, 1.0), (1, 2, 2.0)], ["pump/flow", "pump/heat"]))
+    journal.commit()
+    first = JournalPast(tmp_path)
+    assert sum(batch.rows for batch in first.batches(["*"])) == 2
+    first.close()
+    journal.append(record(15, [(2, 11, 11.0), (0, 12, 12.0)], ["mill/heat"]))
+    journal.commit()
+    journal.close()
+    for before in (first, None):
+        later = JournalPast(tmp_path, before)
+        batches = list(later.batches(["*"], after=1))
+        later.close()
+        assert [batch.time.tolist() for batch in batches] == [[11, 12]]
+        assert later.names == ["pump/flow", "pump/heat", "mill/heat"]

@@ -12,12 +12,14 @@ import pytest
 
 from gateway.records import Readings
 from gateway.tasks import Answer
-from gateway.trainer.dataset import Examples, gather, split
+from gateway.trainer.dataset import Examples, Gathered, gather, split
+from gateway.trainer.heads import MAX_HEADS, Head, heads_in, newest
 from gateway.trainer.learn import Owed, SurveyTask, TrainTask
 from learning import classifier, spread, updates
 from learning.classifier import Classifier
 from protocol.columns import decode_state
 from protocol.errors import TaskRefused
+from protocol.manifest import digest_of
 from protocol.tasks import Task
 from protocol.training import Dataset, Given, Learning, Survey, Surveyed, Train, Trained
 
@@ -39,12 +41,13 @@ class Held:
 
     @property
     def held(self) -> tuple[int, int]:
-        return min(time for _, time, _ in self.rows), max(time for _, time, _ in self.rows) + 1
+        times = [time for _, time, _ in self.rows]
+        return (min(times), max(times) + 1) if times else (0, 0)
 
-    def batches(self, patterns: Sequence[str], start: int = 0, end: int = 0) -> Iterator[Readings]:
+    def batches(self, patterns: Sequence[str], start: int = 0, end: int = 0, *, after: int = 0) -> Iterator[Readings]:
         assert (list(patterns), start, end) == (["*/x", "*/y", "*/state"], 0, 0)
         self.reads += 1
-        for at in range(0, len(self.rows), 10):
+        for at in range(after, len(self.rows), 10):
             series, time, value = zip(*self.rows[at : at + 10], strict=True)
             yield Readings(np.array(series, np.int32), np.array(time, np.int64), np.array(value, np.float64))
 
@@ -160,7 +163,8 @@ def test_an_update_is_what_learning_changed_and_scores_are_of_what_was_held_out(
     assert begun.with_vector(begun.vector + delta).accuracy(here.x, here.y) > begun.accuracy(here.x, here.y) + 0.3
     assert set(trained.scores) == {"base", "local", "personal"}
     assert trained.scores["local"] > trained.scores["base"]
-    assert (trained.held_out, answer.keep) == (round(len(here.x) * 0.2), b"")
+    assert trained.held_out == round(len(here.x) * 0.2)
+    assert msgspec.msgpack.decode(answer.keep, type=Owed).residual == b""
 
 
 def test_the_same_task_on_the_same_readings_gives_the_same_answer() -> None:
@@ -175,11 +179,41 @@ def test_a_promoted_model_is_scored_beside_the_base() -> None:
 
 
 def test_a_trial_learns_nothing_and_keeps_what_is_owed() -> None:
-    trained, answer = train(Held(ROWS), b"owed", learn=False)
+    owed = Owed("state-0", b"update", b"rest")
+    trained, answer = train(Held(ROWS), msgspec.msgpack.encode(owed), learn=False)
     here = made(ROWS)
     held = here.part(slice(-trained.held_out, None))
-    assert trained == Trained(b"", 0, len(held.x), {"base": base().accuracy(held.x, held.y)})
-    assert answer.keep == b"owed"
+    scores = {"base": base().accuracy(held.x, held.y), "personal": trained.scores["personal"]}
+    assert trained == Trained(b"", 0, len(held.x), scores)
+    kept = msgspec.msgpack.decode(answer.keep, type=Owed)
+    assert msgspec.structs.replace(kept, heads=()) == owed
+
+
+def test_a_head_of_its_own_is_kept_for_the_base_and_for_what_was_promoted() -> None:
+    given = Given(classifier.encode(base("perceptron")), classifier.encode(base()))
+    trained, answer = train(Held(ROWS), given=given)
+    of_base, of_active = heads_in(answer.keep)
+    assert (of_base.digest, of_active.digest) == (digest_of(given.base), digest_of(given.active))
+    assert (of_base.before, of_base.after) == (trained.scores["base"], trained.scores["personal"])
+    assert (of_active.before, of_active.windows) == (trained.scores["active"], trained.held_out)
+    assert of_base.after > of_base.before
+    body = slice(0, base("perceptron").net.layout[0].size)
+    begun, own = base("perceptron").vector, np.frombuffer(of_base.vector, np.float32)
+    assert (own[body] == begun[body]).all()
+    assert (own != begun).any()
+
+
+def test_so_many_heads_are_kept_the_newest_and_one_of_each_content() -> None:
+    heads = [Head(str(number), b"", number, 0.0, 1.0) for number in range(MAX_HEADS + 2)]
+    kept: tuple[Head, ...] = ()
+    for head in (*heads, heads[-2]):
+        kept = newest([head], kept)
+    assert [head.digest for head in kept] == ["4", "5", "3", "2"]
+
+
+@pytest.mark.parametrize("kept", [b"", b"junk", msgspec.msgpack.encode({"job": "j"})], ids=["none", "junk", "older"])
+def test_what_holds_no_heads_gives_none(kept: bytes) -> None:
+    assert heads_in(kept) == ()
 
 
 def test_what_a_codec_left_out_is_owed_and_an_update_that_was_not_counted_is_owed_in_full() -> None:
@@ -224,3 +258,21 @@ def test_what_cannot_be_learnt_is_refused_by_reason(what: Any, reason: str) -> N
     with pytest.raises(TaskRefused) as refused:
         what()
     assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["in order", "some late"])
+def test_reading_on_gives_what_reading_all_at_once_gives(late: bool) -> None:
+    rows = device([0, 1, 2] * 5, seed=3)
+    if late:
+        rows = [*rows[: len(rows) // 2 : 2], *rows[len(rows) // 2 :], *rows[1 : len(rows) // 2 : 2], *rows[:50]]
+    grows, gathered = Held([]), Gathered(DATASET)
+    for upto in (0, 7, len(rows) // 3, len(rows) // 2, len(rows)):
+        grows.rows = rows[:upto]
+        assert_same(gathered.take(grows), gather(DATASET, Held(rows[:upto]))[0])
+
+
+def assert_same(found: dict[str, Examples], expected: dict[str, Examples]) -> None:
+    assert found.keys() == expected.keys()
+    for name, own in found.items():
+        for column, other in zip(own, expected[name], strict=True):
+            np.testing.assert_array_equal(column, other)

@@ -8,6 +8,7 @@ import errno
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -22,8 +23,9 @@ from gateway import config
 from gateway.budget import DAY_NS, DECLARE_NS, Spent
 from gateway.segment import OsFiles
 from gateway.spool import Spool
-from gateway.uplink import Meter, Uplink, conversation, uplink
-from gateway.uplink.failure import LONGEST_S, MOST_RETRY_AFTER_S, Failure, answered, back_off, closed
+from gateway.uplink import Meter, Uplink, conversation, link, uplink
+from gateway.uplink.failure import LONGEST_S, MOST_RETRY_AFTER_S, Failure, answered, back_off
+from gateway.uplink.line import closed
 from protocol import frame
 from protocol.columns import encode_windows
 from protocol.errors import CloudRefused, CloudUnavailable, ConfigurationRefused, JournalUnusable
@@ -62,10 +64,14 @@ class Chance(Random):
     def __init__(self, changed: asyncio.Event, *, slow: bool = False) -> None:
         super().__init__(0)
         self.slow, self.changed = slow, changed
-        self.asked = 0  # a back-off begins right after
+        self.longest: list[float] = []  # of each back-off, which begins right after
 
-    def uniform(self, a: float, b: float) -> float:  # noqa: ARG002 - the high end is what is not taken
-        self.asked += 1
+    @property
+    def asked(self) -> int:
+        return len(self.longest)
+
+    def uniform(self, a: float, b: float) -> float:
+        self.longest.append(b)
         self.changed.set()
         return float(SLOW) if self.slow else a
 
@@ -126,9 +132,12 @@ Script = Callable[[Session], Awaitable[None]]
 
 
 class Cloud:
-    """A server that follows one script per connection; the last one is used again. An int is an HTTP answer."""
+    """A server that follows one script per connection; the last one is used again.
 
-    def __init__(self, *scripts: Script | int, headers: dict[str, str] | None = None) -> None:
+    An int is an HTTP answer; None hangs up without one.
+    """
+
+    def __init__(self, *scripts: Script | int | None, headers: dict[str, str] | None = None) -> None:
         self.scripts = list(scripts)
         self.headers = headers or {}
         self.connections = 0
@@ -150,8 +159,11 @@ class Cloud:
         script = self.scripts[min(self.connections, len(self.scripts) - 1)]
         self.connections += 1
         self.tokens.append(request.headers.get("Authorization", ""))
-        if isinstance(script, int):
-            return web.Response(status=script, headers=self.headers)
+        if script is None:
+            assert request.transport is not None
+            request.transport.abort()
+        if script is None or isinstance(script, int):
+            return web.Response(status=script or 200, headers=self.headers)
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         try:
@@ -380,6 +392,66 @@ async def test_a_connection_that_hangs_is_given_up_as_soon_as_the_link_is_back(
         assert here.states == [(True, connected), (False, "the link was away and is back"), (True, connected)]
 
 
+async def silent(session: Session) -> None:
+    """Take frames, and never receipt them."""
+    await session.welcome()
+    while await session.frames():
+        pass
+
+
+def _all(arrived: list[tuple[str, int]], number: int) -> bool:
+    return len(arrived) == number
+
+
+async def test_a_cloud_that_dies_before_it_has_receipted_anything_is_found_each_time_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[bool] = []
+
+    async def answers(url: str, within_s: float) -> bool:
+        told.append(await link.answers(url, within_s))
+        return told[-1]
+
+    monkeypatch.setattr(uplink, "PROBE_S", 0.01)
+    monkeypatch.setattr(uplink, "answers", answers)
+    cloud = Cloud(silent, silent, silent, Session.serve)
+    await cloud.server.start_server()
+    async with (
+        proxy_to(cloud.server.port or 0) as proxy,
+        world(tmp_path, cloud, slow=True, lanes=("alerts",), port=proxy.port) as here,
+    ):
+        for death in range(1, 4):
+            await until(partial(_all, cloud.arrived, death), "a frame arrives")
+            proxy.shut()
+            await until(lambda: told and not told[-1], "its port is tried")
+            told.clear()
+            await proxy.open()
+        await here.until_stored("alerts 1")
+        assert here.chance.longest == [0.5, 1.0, 2.0]
+
+
+async def test_a_back_off_grows_with_failures_of_one_kind_and_begins_anew_with_another(tmp_path: Path) -> None:
+    away = (None, None)  # aiohttp asks once more
+    cloud = Cloud(*away, *away, *away, goodbye, 503, *away, 500, Session.serve)
+    async with world(tmp_path, cloud, lanes=("alerts",)) as here:
+        await here.until_stored("alerts 1")
+        assert here.chance.longest == [0.5, 1.0, 2.0, 0.5, 1.0, 0.5, 0.5]
+
+
+async def test_a_back_off_begins_anew_after_a_receipt(tmp_path: Path) -> None:
+    async def once(session: Session) -> None:
+        await session.welcome()
+        await session.frames()
+        await session.commit()
+
+    async with world(tmp_path, Cloud(503, 503, once, 503, Session.serve), lanes=("alerts",)) as here:
+        await here.until_stored("alerts 1")
+        await here.until(lambda: here.chance.asked == 4)
+        here.put("telemetry")
+        await here.until_stored("alerts 1", "telemetry 1")
+        assert here.chance.longest == [0.5, 1.0, 0.5, 1.0]
+
+
 async def test_frames_without_a_receipt_are_sent_again_on_the_next_connection(tmp_path: Path) -> None:
     async def breaks(session: Session) -> None:
         await session.welcome()
@@ -490,11 +562,6 @@ async def test_a_cloud_that_takes_frames_and_never_receipts_them_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.delivery.delivery.SILENCE_NS", 10**6)
-
-    async def silent(session: Session) -> None:
-        await session.welcome()
-        while await session.frames():
-            pass
 
     async with world(tmp_path, Cloud(silent, silent, Session.serve), lanes=("alerts",)) as here:
         await here.until_stored("alerts 1")

@@ -159,6 +159,7 @@ class Models:
         for model, number, *about in self._connection.execute(RUNS, (MAX_ROWS,)).fetchall():
             run = RunView(*about)
             run.reported, run.refused = self._newest(number, model, "%"), self._newest(number, model, "refused")
+            run.rolled_back, run.drifted = (self._newest(number, model, word) for word in ("rolled back", "drifted"))
             yield model, run
 
     def _newest(self, gateway: int, model: str, outcome: str) -> ReportView | None:

@@ -12,9 +12,7 @@ from cloud.store.answers import (
     AccountView,
     AlertsPage,
     AlertView,
-    CauseView,
     DefinitionView,
-    DropView,
     EpochView,
     FrameCounts,
     GatewayView,
@@ -24,14 +22,13 @@ from cloud.store.answers import (
     WindowsPage,
     WindowView,
 )
+from cloud.store.sqlite.losses import Losses
 from cloud.store.sqlite.models import Models
 from cloud.store.sqlite.parts import Parts
 from protocol.messages import LANES
 
 EPOCHS = 4
 """The ledger shows this many epochs of a gateway: the one that counts, then the newest."""
-DROPS = 100
-"""The ledger shows this many losses of a lane, newest first; `dropped_frames` counts all."""
 
 DECODE = msgspec.msgpack.Decoder(Lane).decode
 SERIES = msgspec.json.Decoder(list[int]).decode
@@ -65,16 +62,6 @@ WHERE (?1 IS NULL OR gateways.name = ?1) AND epochs.epoch IN
 ORDER BY gateways.name, epochs.epoch = gateways.epoch DESC, epochs.began DESC, lane LIMIT ?3
 """
 
-DROPS_OF = """
-SELECT first, last, cause, oldest, newest, stored FROM losses WHERE gateway = ? AND epoch = ? AND lane = ?
-ORDER BY first DESC LIMIT ?
-"""
-
-CAUSES_OF = """
-SELECT cause, sum(last - first + 1) AS frames, min(oldest), iif(min(newest), max(newest), 0), max(stored) FROM losses
-WHERE gateway = ? AND epoch = ? AND lane = ? GROUP BY cause ORDER BY frames DESC, cause
-"""
-
 ACCOUNTS = """
 SELECT id, name, last_seen, epoch, counts FROM gateways WHERE ?1 IS NULL OR name = ?1 ORDER BY name LIMIT ?2
 """
@@ -101,6 +88,7 @@ class Reader:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.models = Models(connection)
+        self._losses = Losses(connection)
         self.parts = Parts(connection)
         self._connection = connection
 
@@ -251,7 +239,7 @@ class Reader:
         ledger = DECODE(blob)
         here = ledger.upto + sum(item.last - item.first + 1 for item in ledger.ranges)
         queued = max(0, following - 1 - here)
-        run, key = self._connection.execute, (gateway, epoch, lane)
+        key = (gateway, epoch, lane)
         return LaneView(
             gateway=name,
             epoch=f"{epoch:016x}",
@@ -262,14 +250,14 @@ class Reader:
             received=received,
             duplicate=duplicate,
             quarantined=quarantined,
-            dropped=[DropView(*row) for row in run(DROPS_OF, (*key, DROPS))],
+            dropped=self._losses.ranges(key),
             dropped_frames=dropped,
             queued=queued,
             oldest=oldest,
             next=following,
             bytes=size,
             fork=str(fork),
-            causes=[CauseView(*row) for row in run(CAUSES_OF, key)] if dropped else [],
+            causes=self._losses.causes(key) if dropped else [],
             since=since if queued and since >= EARLIEST else 0,
         )
 

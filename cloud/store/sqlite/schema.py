@@ -47,6 +47,13 @@ CREATE TABLE clocks (
 """
 """What makes UTC of a gateway's clock domains, where it has said so."""
 
+DROPS = """
+CREATE TABLE drops (
+    gateway INTEGER, epoch INTEGER, lane INTEGER, cause TEXT, frames INTEGER NOT NULL, oldest INTEGER NOT NULL,
+    newest INTEGER NOT NULL, stored INTEGER NOT NULL, PRIMARY KEY (gateway, epoch, lane, cause)) WITHOUT ROWID;
+"""
+"""What was lost of a lane by cause, summed; `losses` has the newest ranges of it."""
+
 WORK = """
 CREATE TABLE parts (
     id INTEGER PRIMARY KEY AUTOINCREMENT, gateway INTEGER NOT NULL, job TEXT NOT NULL, attempt INTEGER NOT NULL,
@@ -121,6 +128,7 @@ CREATE TABLE quarantine (
     + MODELS
     + CLOCKS
     + WORK
+    + DROPS
 )
 
 TO_VERSION_2 = """
@@ -138,7 +146,12 @@ ALTER TABLE epochs ADD COLUMN remarked INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE lanes ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
 """
 
-MIGRATIONS = {1: TO_VERSION_2 + MODELS, 2: TO_VERSION_3 + CLOCKS + WORK}
+SUM_DROPS = """
+INSERT INTO drops SELECT gateway, epoch, lane, cause, sum(last - first + 1), min(oldest),
+    iif(min(newest), max(newest), 0), max(stored) FROM losses GROUP BY gateway, epoch, lane, cause;
+"""
+
+MIGRATIONS = {1: TO_VERSION_2 + MODELS, 2: TO_VERSION_3 + CLOCKS + WORK + DROPS + SUM_DROPS}
 """What makes a version's tables the next version's."""
 
 ALERT = """
@@ -173,17 +186,6 @@ ON CONFLICT DO UPDATE SET ledger = excluded.ledger, received = received + exclud
     duplicate = duplicate + excluded.duplicate, quarantined = quarantined + excluded.quarantined,
     dropped = dropped + excluded.dropped, bytes = bytes + excluded.bytes, next = max(next, excluded.next),
     since = max(since, excluded.since)
-"""
-
-LOSS = """
-INSERT INTO losses VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-ON CONFLICT DO UPDATE SET last = excluded.last, newest = excluded.newest, stored = excluded.stored
-"""
-"""A loss that goes on where one of its cause ended has that one's `first`."""
-
-LOSS_BEFORE = """
-SELECT first FROM (SELECT first, last, cause FROM losses WHERE gateway = ?1 AND epoch = ?2 AND lane = ?3 AND first < ?4
-    ORDER BY first DESC LIMIT 1) WHERE last = ?4 - 1 AND cause = ?5
 """
 
 GREETED = """

@@ -14,6 +14,7 @@ from cloud.ledger import Lane, Verdict
 from cloud.store import MAX_IDS, MAX_RAISED, Applied, Arrived, Batch, Greeted, Stored, Undecodable, Windows
 from cloud.store.answers import AlertView
 from cloud.store.sqlite.clocks import Clocks
+from cloud.store.sqlite.losses import Losses
 from cloud.store.sqlite.models import Models
 from cloud.store.sqlite.numbers import Contradicted, Epoch, Ids, Numbers
 from cloud.store.sqlite.outcome import Outcome, Page, joined
@@ -27,8 +28,6 @@ from cloud.store.sqlite.schema import (
     HEAD,
     LANE,
     LATER,
-    LOSS,
-    LOSS_BEFORE,
     REMARK,
     VERSION,
     WINDOW,
@@ -86,6 +85,7 @@ class Writer:
         self.models = Models(connection)
         self.parts = Parts(connection)
         self._numbers = Numbers(connection)
+        self._losses = Losses(connection)
         self._clocks = Clocks(connection, self._numbers)
         self._clock = clock
 
@@ -300,14 +300,10 @@ class Writer:
         for loss in body.losses:
             page = self._page(epoch, loss.lane, outcome)
             closed = page.ledger.drop(loss.first, loss.last) or []
-            page.dropped += sum(last - first + 1 for first, last in closed)
+            key = (epoch.gateway, epoch.epoch, LANES.index(loss.lane))
+            page.dropped += self._losses.note(key, loss, closed, now)
             page.next = max(page.next, loss.last + 1)
             page.since = max(page.since, loss.newest if page.ledger.upto >= loss.last else 0)
-            key = (epoch.gateway, epoch.epoch, LANES.index(loss.lane))
-            for first, last in closed:
-                before = self._connection.execute(LOSS_BEFORE, (*key, first, loss.cause)).fetchone()
-                values = (before[0] if before else first, last, loss.cause, loss.oldest, loss.newest, now)
-                self._connection.execute(LOSS, (*key, *values))
 
     def _quarantine(self, epoch: Epoch, frame: Arrived, held: Undecodable, outcome: Outcome, now: int) -> None:
         self._page(epoch, frame.lane, outcome).quarantined += 1

@@ -1,4 +1,4 @@
-"""The processes: an embedded broker, a cloud, and a gateway for each person, whose journal holds that person's readings.
+"""The processes: an embedded broker, a cloud, and a gateway for each person, with that person's readings.
 
 Everything of a round is heard as anybody could hear it: stages over the page's stream, bases on the bus.
 """
@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import msgspec
@@ -119,13 +119,22 @@ class Fleet:
     async def train(self, name: str) -> list[dict[str, Any]]:
         """Run a training to its end, and give its stages."""
         self.stages[name] = []
-        headers = {"Authorization": f"Bearer {(self.directory / 'cloud' / 'admin.token').read_text().strip()}"}
-        async with aiohttp.ClientSession() as session, session.post(
-            f"{self.url}/v1/train?name={name}", headers=headers
-        ) as answer:
-            assert answer.status == 200, await answer.text()
+        assert await self.post(f"/v1/train?name={name}") == 200
+        return await self.tried(name)
+
+    async def tried(self, name: str) -> list[dict[str, Any]]:
+        """Wait for the trial that ends a run, and give the stages."""
         await until(lambda: any(one["stage"] == "trial" for one in self.stages[name]), f"{name} ends", within=RUN_S)
         return self.stages[name]
+
+    async def post(self, path: str, body: bytes = b"") -> int:
+        """Ask as the administrator; give the status."""
+        headers = {"Authorization": f"Bearer {(self.directory / 'cloud' / 'admin.token').read_text().strip()}"}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{self.url}{path}", headers=headers, data=body) as answer,
+        ):
+            return answer.status
 
     async def watch(self) -> None:
         """Hear the stages that end, for ever."""
@@ -197,22 +206,28 @@ async def _all_there(fleet: Fleet) -> bool:
     return await fleet.online() == len(fleet.people.runs)
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Most memory that was ever resident, in 10^6 bytes: of a gateway, and of the child in which it trained."""
+class Memory(NamedTuple):
+    """Memory of a gateway that trains, in 10^6 bytes: the most it ever had resident, its child too, and both together.
+
+    `shared_once` is what both have now, each page that several processes have in common counted as a share of it.
+    """
 
     gateway: float
     child: float
+    both: float
+    shared_once: float
 
     @classmethod
     def of(cls, pid: int) -> Memory:
         """Read it of a gateway that runs."""
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return cls(_peak(pid), sum(_peak(int(child)) for child in children))
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        gateway, child = _read(pid, "status", "VmHWM"), sum(_read(child, "status", "VmHWM") for child in children)
+        shares = sum(_read(one, "smaps_rollup", "Pss") for one in (pid, *children))
+        return cls(*(round(size, 1) for size in (gateway, child, gateway + child, shares)))
 
 
-def _peak(pid: int) -> float:
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+def _read(pid: int, file: str, name: str) -> float:
+    found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/{file}").read_text(), re.MULTILINE)
     return int(found[1]) * 1024 / 1e6 if found else 0.0
 
 

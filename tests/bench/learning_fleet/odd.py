@@ -63,7 +63,7 @@ def main() -> None:
     asked = parser.parse_args()
     Odd.pace, Odd.poison = asked.pace, asked.poison
     log_to_stderr()
-    compute.Child = Odd  # type: ignore[misc]  # this process has no other
+    setattr(compute, "Child", Odd)  # noqa: B010 - this process has no other
     asyncio.run(pipeline.run(parse(asked.config.read_text())))
 
 

@@ -7,9 +7,10 @@ passes.
 | figure | what |
 |---|---|
 | `round_s` | seconds from the tasks of a round to its end, in the cloud: median and 90th percentile of all rounds |
-| `bytes_up` | of a round and a gateway: the answer, and as it was on the wire, with frame, envelope and WebSocket |
-| `rss_mb` | the most that was ever resident of a gateway, and of its child |
-| `time_to_s` | until what was made is right in TARGET of that person's windows; paced rounds take 1 s, on two gateways 10 s |
+| `bytes_up` | of a round and a gateway: the answer, and as it was on the wire, with envelope and frame |
+| `memory_mb` | of the gateway that needs most: see `fleet.Memory` |
+| `time_to_s` | until what was made is right in TARGET of them; paced rounds take 1 s, on two gateways 10 s |
+| `bad` | candidates that are random, turned round, of another schema or of an early round, and how many got through |
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from gateway.trainer.dataset import Split, split
 from learning import classifier, spread
+from learning.classifier import Classifier
 from learning.models import Batch
+from learning.parameters import Array
 from protocol.training import Dataset, Learning
 from tests.bench.learning_fleet.fleet import Fleet, Memory, gateway_name, running
 from tests.bench.learning_fleet.people import POISONED, People, at_hand
@@ -44,6 +48,7 @@ WAYS = {
     "all-paced": "rounds = 8",
     "four-paced": "goal = 4\nstaleness = 40\nrounds = 40",
 }
+PACED = ("all-paced", "four-paced")
 MEASURED = ("i8", "f32", "topk", "poisoned")
 
 
@@ -77,7 +82,7 @@ def training(way: str, fold: int) -> str:
 
 
 class Run(NamedTuple):
-    """A training: right answers after each round on the person left out, seconds and bytes of each, and when it ended."""
+    """A training: right answers on the person left out after each round, its seconds and bytes, and when it ended."""
 
     accuracy: list[float]
     seconds: list[float]
@@ -138,25 +143,62 @@ def measure(data: Path | None, sets: tuple[str, ...] = ("digits", "hapt")) -> It
 async def _measure(directory: Path, people: People) -> Figures:
     async with running(directory, people, tables) as fleet:
         runs = {way: [await run(fleet, way, fold) for fold in FOLDS] for way in MEASURED}
-        memory = [Memory.of(gateway.pid) for gateway in fleet.gateways]
+        memory = max((Memory.of(gateway.pid) for gateway in fleet.gateways), key=lambda one: one.both)
+        through = {kind: await got_through(fleet, found) for kind, found in bad(fleet).items()}
         fold = next((fold for fold, one in zip(FOLDS, runs["i8"], strict=True) if one.time_to is not None), None)
-        paced = {} if fold is None else {way: await run(fleet, way, fold) for way in ("all-paced", "four-paced")}
-    whole = float(np.mean([central(people, fold) for fold in FOLDS]))
+        paced = {} if fold is None else {way: await run(fleet, way, fold) for way in PACED}
+    seconds = np.concatenate([one.seconds for of_way in runs.values() for one in of_way])
     return {
-        "parameters": len(classifier.decode(next(iter(next(iter(fleet.bases.values())).values()))).vector),
-        **_rounds([one for of_way in runs.values() for one in of_way]),
-        "central": round(whole, 4),
-        "accuracy": {way: np.mean([one.accuracy for one in of_way], axis=0).round(4).tolist() for way, of_way in runs.items()},
+        "parameters": len(classifier.decode(fleet.bases[training("i8", FOLDS[0])][1, 1]).vector),
+        "rounds": len(seconds),
+        "round_s": dict(zip(("p50", "p90"), np.percentile(seconds, [50, 90]).round(3).tolist(), strict=True)),
+        "central": round(float(np.mean([central(people, fold) for fold in FOLDS])), 4),
+        "accuracy": {way: _mean([one.accuracy for one in of_way]) for way, of_way in runs.items()},
         "bytes_up": {way: _bytes(of_way) for way, of_way in runs.items()},
-        "rss_mb": max(({"gateway": one.gateway, "child": one.child, "both": one.gateway + one.child} for one in memory), key=lambda one: one["both"]),
+        "memory_mb": memory._asdict(),
         "time_to_s": {way: one.time_to for way, one in paced.items()},
+        "bad": through,
     }
 
 
-def _rounds(runs: list[Run]) -> dict[str, Any]:
-    seconds = np.concatenate([one.seconds for one in runs])
-    p50, p90 = np.percentile(seconds, [50, 90]).round(3).tolist()
-    return {"rounds": len(seconds), "round_s": {"p50": p50, "p90": p90}}
+def bad(fleet: Fleet) -> dict[str, list[bytes]]:
+    """Make candidates of what the first training made, five of each kind."""
+    bases = fleet.bases[training("i8", FOLDS[0])]
+    good = classifier.decode(bases[1, ROUNDS + 1])
+    rng = np.random.default_rng(7)
+    size, scale = len(good.vector), float(good.vector.std())
+    other = [msgspec.structs.replace(good.dataset, samples=good.dataset.samples * factor) for factor in (2, 4, 8)]
+    return {
+        "random": [_with(good, scale * rng.normal(size=size)) for _ in range(5)],
+        "turned round": [_with(good, -factor * good.vector) for factor in (1, 0.5, 2, 5, 10)],
+        "other schema": [b"junk", bases[1, 2][:-1], *(_of(good, dataset) for dataset in other)],
+        "stale": [bases[1, number] for number in range(1, 6)],
+    }
+
+
+def _with(good: Classifier, vector: Array) -> bytes:
+    return classifier.encode(good.with_vector(vector.astype(np.float32)))
+
+
+def _of(good: Classifier, dataset: Dataset) -> bytes:
+    return classifier.encode(Classifier(dataset, good.learning, good.standardiser, good.net))
+
+
+async def got_through(fleet: Fleet, candidates: list[bytes]) -> str:
+    """Push candidates; say how many of them were promoted."""
+    name, promoted = training("i8", FOLDS[0]), 0
+    for candidate in candidates:
+        fleet.stages[name] = []
+        if await fleet.post(f"/v1/models?model={name}", candidate) == 200:
+            await fleet.tried(name)
+            [view] = [one for one in (await fleet.ask("/v1/trainings"))["trainings"] if one["name"] == name]
+            promoted += view["verdict"] == "promoted"
+    return f"{promoted} of {len(candidates)}"
+
+
+def _mean(rows: list[list[float]]) -> list[float]:
+    mean: list[float] = np.mean(rows, axis=0).round(4).tolist()
+    return mean
 
 
 def _bytes(runs: list[Run]) -> dict[str, int]:

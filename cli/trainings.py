@@ -1,0 +1,42 @@
+"""What a running cloud says of its trainings, as lines for a terminal. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def lines(body: dict[str, Any]) -> Iterator[str]:
+    """Lay the answer out: a line a training, and one for each stage of its last run."""
+    if not body["trainings"]:
+        yield "no trainings: the cloud's configuration has no [[training]]"
+    for one in body["trainings"]:
+        yield f"{one['name']}  {_stands(one)}"
+        for stage in one["history"]:
+            if stage["run"] == one["run"]:
+                yield f"  {stage_line(stage)}"
+
+
+def _stands(one: dict[str, Any]) -> str:
+    if one["stage"] != "rest":
+        waiting = ", ".join(one["waiting"]) or "nobody"
+        where = f"round {one['round']} of {one['rounds']}" if one["stage"] == "round" else one["stage"]
+        return f"run {one['run']}, {where}: waiting for {waiting}"
+    if not one["verdict"]:
+        return "has not begun"
+    before = "" if one["before"] is None else f", {_share(one['before'])} before"
+    return f"run {one['run']} ended: {one['verdict']}, {_share(one['accuracy'])} right{before}"
+
+
+def stage_line(stage: dict[str, Any]) -> str:
+    """Say what became of a stage: who answered, who was late, who was refused and why."""
+    name = {"survey": "survey", "trial": "trial"}.get(stage["stage"], f"round {stage['round']}")
+    right = "" if stage["accuracy"] is None else f", {_share(stage['accuracy'])} right before it"
+    about = f"{name:<9} {len(stage['answered'])} answered, {stage['bytes_up']:,} bytes, {stage['seconds']:.2f} s{right}"
+    late = f"; late: {', '.join(stage['late'])}" if stage["late"] else ""
+    refused = ", ".join(f"{gateway} ({reason})" for gateway, reason in stage["refused"].items())
+    return about + late + (f"; refused: {refused}" if refused else "")
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:.1f} %"
