@@ -9,6 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# What pip installs has its bytecode; compiling anew is half of a start, and tests start hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test check format bench bench-learning faults arm container clean
 help:
 	@sed -n 's/^# make/make/p' Makefile

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from cli import pumps
 from cli.speech import SPEAK, Spoken
+
+PUMPS = "pumps"
+"""A dialect of its own: what is said is made up, see `cli.pumps`."""
 
 MILLION = 10**6
 """Rates are kept as whole messages per 10**6 seconds, so that when a message is due is exact."""
@@ -40,7 +44,7 @@ class Devices:
             self.names = [f"{kind}-{at // len(kinds) + 1}" for at, kind in enumerate(measured)]
         self.first = first
         self._measured = measured
-        self._speak = SPEAK.get(dialect)
+        self._speak = pumps.speak if dialect == PUMPS else SPEAK.get(dialect)
         self._topics = [
             topic.replace("{device}", device).replace("{measurement}", kind)
             for device, kind in zip(self.names, measured, strict=True)

@@ -21,6 +21,6 @@ def _run(run: dict[str, Any]) -> str:
     runs = f"version {run['version']}" if run["version"] else "no version"
     counts = f"{run['windows']:,} windows, {run['alerts']:,} alerts, {run['shadow']:,} in the shadow"
     words = {"refused": "refused version", "rolled_back": "rolled back from version", "drifted": "drifted, version"}
-    told = ((words[key], run[key]) for key in words if run.get(key))
+    told = ((word, one) for key, word in words.items() if (one := run.get(key)) and one["version"] >= run["version"])
     said = "".join(f"; {word} {one['version']}: {one['reason']}" for word, one in told)
     return f"{run['gateway']:<20} {runs:<12} {counts}{said}"

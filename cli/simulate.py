@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import click
 
 from cli import series
-from cli.devices import Devices
+from cli.devices import PUMPS, Devices
 from cli.publisher import Publisher
 from cli.series import NAB, FileRefused
 from cli.speech import SPEAK
@@ -39,7 +39,7 @@ FINISH_S = 10.0
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="End after so long; without it, on Ctrl-C.")
 @click.option("--qos", type=click.IntRange(0, 1), default=1, show_default=True)
 @click.option(
-    "--dialect", type=click.Choice(["json", *SPEAK]), default="json", show_default=True, help="How they speak."
+    "--dialect", type=click.Choice(["json", *SPEAK, PUMPS]), default="json", show_default=True, help="How they speak."
 )
 @click.option("--topic", help=f"For --dialect json.  [default: {TOPIC}]")
 @click.option("--name", default="device", show_default=True, help="What the devices' names begin with.")
@@ -52,8 +52,8 @@ def simulate(**options: Any) -> None:
 
     Every message is {"time": ns, "value": v, "n": counter}; the time is when it was due, the values are those of
     public sensor recordings (or --data), replayed point by point at --rate. Another --dialect has the topics and
-    payloads of such devices. The devices keep what the broker has not acknowledged and send it again; on SIGUSR1 they
-    send the last minute again.
+    payloads of such devices; that of pumps is made up: how they shake, and in what state. The devices keep what the
+    broker has not acknowledged and send it again; on SIGUSR1 they send the last minute again.
     """
     if options["topic"] and options["dialect"] != "json":
         raise click.BadParameter(f"{options['dialect']} has topics of its own", param_hint="--topic")

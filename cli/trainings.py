@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
-def lines(body: dict[str, Any]) -> Iterator[str]:
+def lines(body: Mapping[str, Any]) -> Iterator[str]:
     """Lay the answer out: a line a training, and one for each stage of its last run."""
     if not body["trainings"]:
         yield "no trainings: the cloud's configuration has no [[training]]"
@@ -17,18 +17,24 @@ def lines(body: dict[str, Any]) -> Iterator[str]:
                 yield f"  {stage_line(stage)}"
 
 
-def _stands(one: dict[str, Any]) -> str:
+def _stands(one: Mapping[str, Any]) -> str:
     if one["stage"] != "rest":
         waiting = ", ".join(one["waiting"]) or "nobody"
         where = f"round {one['round']} of {one['rounds']}" if one["stage"] == "round" else one["stage"]
         return f"run {one['run']}, {where}: waiting for {waiting}"
     if not one["verdict"]:
         return "has not begun"
-    before = "" if one["before"] is None else f", {_share(one['before'])} before"
-    return f"run {one['run']} ended: {one['verdict']}, {_share(one['accuracy'])} right{before}"
+    return outcome(one)
 
 
-def stage_line(stage: dict[str, Any]) -> str:
+def outcome(one: Mapping[str, Any]) -> str:
+    """Say how a training's last run ended."""
+    right = "" if one["accuracy"] is None else f", {_share(one['accuracy'])} right"
+    before = "" if one["before"] is None else f"; what was in force: {_share(one['before'])}"
+    return f"run {one['run']} ended: {one['verdict']}{right}{before}"
+
+
+def stage_line(stage: Mapping[str, Any]) -> str:
     """Say what became of a stage: who answered, who was late, who was refused and why."""
     name = {"survey": "survey", "trial": "trial"}.get(stage["stage"], f"round {stage['round']}")
     right = "" if stage["accuracy"] is None else f", {_share(stage['accuracy'])} right before it"

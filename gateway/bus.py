@@ -5,7 +5,8 @@ that is refused there, works on.
 
 | topic | what |
 |---|---|
-| status | ours, retained, with a will: JSON {state, version, models: {name: version}, boot, classes: {name: by whom}} |
+| status | ours, retained, with a will: JSON {state, version, models: {name: version}, boot, classes: {name: by whom}, |
+| | resources: `protocol.jobs.Resources`}; said anew when a model scores, a task ends, or resources have changed |
 | models/{model}, chunks | what the cloud says to us |
 | wants | what we ask for |
 """
@@ -27,6 +28,7 @@ from gateway.clock import Clock, boot_id
 from gateway.compute import Compute
 from gateway.config import Broker, GatewayConfig
 from gateway.intake import tls_context
+from gateway.resources import have_changed
 from gateway.segment import Files
 from gateway.swap import Apply, Ask, Instruction, Report, Swap, Terms
 from gateway.tasks import Queue
@@ -34,10 +36,14 @@ from learning import baseline, classifier
 from protocol import __version__, manifest, topics
 from protocol.bus import Bus, Presence, Subscription
 from protocol.errors import BrokerUnavailable
+from protocol.jobs import Resources
 from protocol.messages import PartBody
 from protocol.mqtt import MqttBus
 
 log = logging.getLogger("fieldgate.bus")
+
+LOOK_S = 60.0
+"""How often it is looked whether resources have changed: load is a mean of a minute."""
 
 
 class Models:
@@ -54,6 +60,7 @@ class Models:
         apply: Callable[[bytes, bytes], None],
         report: Callable[[str, int, str, str], None],
         uses: Callable[[], Mapping[str, str]] = dict,
+        resources: Callable[[], Resources] | None = None,
     ) -> None:
         self.bus, self.swap = bus, swap
         self._gateway, self._clock = gateway, clock
@@ -61,7 +68,8 @@ class Models:
         self._alarm = Alarm(clock)
         self._waiting: list[Instruction] = []  # for the loop, since a callback cannot wait
         self._told = (False, "")
-        self._uses = uses
+        self._uses, self._resources = uses, resources
+        self._had = Resources()  # when the status was made last
         self._unsaid = False  # something else is in the status
         bus.presence, bus.on_state = self._presence(), self.changed
         if bus.connected:
@@ -90,6 +98,8 @@ class Models:
             tasks.create_task(self._hear_of_models(announced), name="bus models")
             tasks.create_task(self._take_parts(parts), name="bus chunks")
             tasks.create_task(self._ask_again(), name="bus wants")
+            if self._resources is not None:
+                tasks.create_task(self._look(self._resources), name="bus resources")
 
     async def _hear_of_models(self, announced: Subscription) -> None:
         async for message in announced:
@@ -109,6 +119,12 @@ class Models:
 
     def _due(self) -> int:
         return 0 if self._waiting or self._unsaid else self.swap.due()
+
+    async def _look(self, resources: Callable[[], Resources]) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if self.bus.connected and have_changed(self._had, resources()):
+                self.restate()
 
     def restate(self) -> None:
         """Say the status anew, soon."""
@@ -144,7 +160,11 @@ class Models:
         said: dict[str, object] = {"version": __version__, "models": self._versions(), "boot": boot_id()}
         if uses := self._uses():
             said["classes"] = uses
-        online, offline = (msgspec.json.encode({"state": state, **said}) for state in ("online", "offline"))
+        if self._resources is not None:
+            self._had = self._resources()
+        here = said | {"resources": self._had} if self._resources is not None else said
+        online = msgspec.json.encode({"state": "online", **here})
+        offline = msgspec.json.encode({"state": "offline", **said})
         return Presence(topics.topic(self._gateway, "status"), online, offline)
 
 
@@ -160,10 +180,17 @@ def _key(config: GatewayConfig) -> bytes:
     return bytes.fromhex(config.models.public_key)
 
 
-def compute(config: GatewayConfig, bus: Bus, clock: Clock, files: Files, answer: Callable[[PartBody], None]) -> Compute:
+def compute(  # noqa: PLR0917 - each is of its own type
+    config: GatewayConfig,
+    bus: Bus,
+    clock: Clock,
+    files: Files,
+    answer: Callable[[PartBody], None],
+    floor: Callable[[], int] = lambda: 0,
+) -> Compute:
     """Take tasks from the bus, as this configuration allows."""
     queue = Queue(tasks.Terms(config.name, _key(config), config.tasks.allow))
-    return Compute(bus, queue, config.tasks, clock, data=Path(config.data), files=files, answer=answer)
+    return Compute(bus, queue, config.tasks, clock, data=Path(config.data), files=files, answer=answer, floor=floor)
 
 
 def models(
@@ -175,11 +202,13 @@ def models(
     apply: Callable[[bytes, bytes], None],
     report: Callable[[str, int, str, str], None],
     uses: Callable[[], Mapping[str, str]] = dict,
+    resources: Callable[[], Resources] | None = None,
 ) -> Models:
     """Go on with models where the gateway stands."""
     swap = Swap(terms(config), map(manifest.read_sealed, at.manifests.values()), recovery.scoring(at))
     versions = partial(recovery.versions, at)
-    return Models(config.name, bus, swap, clock, versions=versions, apply=apply, report=report, uses=uses)
+    told = partial(Models, versions=versions, apply=apply, report=report, uses=uses, resources=resources)
+    return told(config.name, bus, swap, clock)
 
 
 def connect(config: GatewayConfig, password: str | None, rng: Random) -> MqttBus:

@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
 
 import msgspec
 
@@ -69,7 +70,8 @@ class Child:
         if process is None:
             return 0
         if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended, and nobody has told us yet
+                os.killpg(process.pid, signal.SIGKILL)
         if process.stdout is not None:
             await process.stdout.read()  # what is left of an answer; then the pipe is closed
         code = await process.wait()
@@ -77,12 +79,16 @@ class Child:
             await self._listener
         return code
 
+    @property
+    def _dismissed(self) -> bool:
+        return self._process is not None and self._process.stdin is not None and self._process.stdin.is_closing()
+
     def _dismiss(self) -> None:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
 
     async def _alive(self) -> Process:
-        if self._process is not None and self._process.returncode is not None:
+        if self._process is not None and (self._process.returncode is not None or self._dismissed):
             await self.end()
         if self._process is None:
             self._process = await asyncio.create_subprocess_exec(

@@ -36,8 +36,9 @@ from protocol.errors import ModelRefused
 
 log = logging.getLogger("fieldgate.classify")
 
-AT_ONCE = 32
-"""Windows of a model: 128 samples of 3 channels take 25 us each, so an alert waits 2 ms for them."""
+AT_ONCE = 16
+"""Windows of a model: with 128 samples of 3 channels each takes 70 us for `statistics/1` and 130 for `motion/1`, so an
+alert waits 2 ms for them at most."""
 AT_ONCE_READINGS = 8_192
 MAX_READINGS = 500_000
 SUFFIX = ".fg"

@@ -46,6 +46,9 @@ _PACKED: dict[str, type[np.generic]] = {"series": np.int32, "time": np.int64}
 GENERATIONS = 8
 """Identities are forgotten in blocks of horizon / GENERATIONS."""
 
+SPAN = 43
+"""Bits of a time (ns) in a block, where a pair is sorted as one integer: 2.4 hours, beside 1,048,576 series."""
+
 ALWAYS = -(1 << 62)
 """Earlier than any time that passes the checks."""
 
@@ -114,8 +117,10 @@ class Clean:
 
     def _within_bounds(self, readings: Readings, removed: dict[str, int]) -> Readings:
         value = readings.value
-        if len(value) and value.min() >= self._tightest[0] and value.max() <= self._tightest[1]:  # never so for NaN
-            return readings
+        if len(value):  # reduce, here and elsewhere on this way: min() and any() cost a small batch twice that
+            low, high = np.minimum.reduce(value), np.maximum.reduce(value)
+            if low >= self._tightest[0] and high <= self._tightest[1]:  # never so for NaN
+                return readings
         bad = ~np.isfinite(value)
         if bad.any():
             readings = _drop(readings, bad, "non_finite", removed)
@@ -128,7 +133,7 @@ class Clean:
     ) -> Readings:
         time = readings.time
         latest = MAX_TIME if self.offset is None else now + self.offset + self._config.time.max_future
-        if len(time) and time.min() >= 0 and time.max() <= min(latest, MAX_TIME - 1):
+        if len(time) and np.minimum.reduce(time) >= 0 and np.maximum.reduce(time) <= min(latest, MAX_TIME - 1):
             return readings
         readings = _drop(readings, (time < 0) | (time >= MAX_TIME), "time", removed)
         if self.offset is None:
@@ -182,7 +187,7 @@ def in_order(readings: Readings) -> tuple[Readings, NDArray[np.bool_] | None]:
     order = key & 0xFFFFFFFF
     series, time = (key >> 32).astype(np.int32), readings.time[order]
     same = series[1:] == series[:-1]
-    if not (same & (time[1:] <= time[:-1])).any():
+    if not np.count_nonzero(same & (time[1:] <= time[:-1])):
         return Readings(series, time, readings.value[order]), None
     readings = _select(readings, np.lexsort((readings.time, readings.series)))
     series, time, _ = readings
@@ -325,9 +330,8 @@ class _Generation:
         if self._packed:
             return self._packed
         keys, series = _joined([*self._runs, *self._chunks])
-        time = keys - _shifted(series)
-        order = np.lexsort((time, series))  # so that a device with a steady rate makes equal steps
-        return columns.encode({"series": series[order], "time": time[order]})
+        series, time = _by_series(series, keys - _shifted(series))  # a device with a steady rate makes equal steps
+        return columns.encode({"series": series, "time": time})
 
     def _unpack(self) -> None:
         if self._packed:
@@ -344,6 +348,16 @@ class _Generation:
         generation.newest = state["newest"]
         generation.size, generation._packed = state["size"], state["packed"]
         return generation
+
+
+def _by_series(series: NDArray[np.int32], time: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Order pairs by series, then time; as one integer each, where they fit into one: a fifth of the work."""
+    first = np.minimum.reduce(time)
+    if (np.maximum.reduce(time) - first) >> SPAN or np.maximum.reduce(series) >> (63 - SPAN):
+        order = np.lexsort((time, series))
+        return series[order], time[order]
+    pairs = np.sort((series.astype(np.int64) << SPAN) | (time - first))
+    return (pairs >> SPAN).astype(np.int32), (pairs & ((1 << SPAN) - 1)) + first
 
 
 def _joined(

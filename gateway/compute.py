@@ -27,6 +27,7 @@ from gateway.clock import Clock
 from gateway.config import Tasks
 from gateway.segment import Files, make_directory, write_atomically
 from gateway.tasks import Cancel, Instruction, Queue, Run, Say
+from gateway.tasks.costs import Costs
 from gateway.worker import Order, Reply
 from protocol import topics
 from protocol.bus import Bus, Subscription
@@ -50,7 +51,7 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class Compute:
-    """See the rules above; `answer` takes what goes up."""
+    """See the rules above; `answer` takes what goes up, `floor` says how many bytes of disk must stay free."""
 
     def __init__(
         self,
@@ -62,11 +63,14 @@ class Compute:
         data: Path,
         files: Files,
         answer: Callable[[PartBody], None],
+        floor: Callable[[], int] = lambda: 0,
     ) -> None:
         self.queue = queue
+        self.costs = Costs()
+        self.on_change: Callable[[], None] = lambda: None  # told when there is less to do, or more
         self.on_kept: Callable[[str], None] = lambda _state: None  # told which state keeps something else now
         self._bus, self._settings, self._data, self._files = bus, settings, data, files
-        self._clock, self._answer = clock, answer
+        self._clock, self._answer, self._floor = clock, answer, floor
         self._alarm = Alarm(clock)
         self._child = Child()
         self._running: asyncio.Task[None] | None = None
@@ -102,6 +106,7 @@ class Compute:
                     log.warning("tasks: %s: %s: %s", task.job, outcome, reason)
                     self._say(task, Reply(outcome, reason))
         self._alarm.ring()
+        self.on_change()
 
     async def _compute(self, task: Task, tasks: asyncio.TaskGroup) -> None:
         log.info("tasks: %s begins: %s, attempt %d", task.job, task.name, task.attempt)
@@ -113,6 +118,7 @@ class Compute:
                 raise  # the gateway ends
         if reply.outcome == "done":
             log.info("tasks: %s is done: %d readings, %.1f s of CPU", task.job, reply.readings, reply.seconds)
+            self.costs.note(task.name, reply.seconds, reply.readings, len(reply.content))
             self._say(task, reply)
         elif reply.detail:
             log.warning("tasks: %s: %s", task.job, reply.detail)
@@ -127,7 +133,8 @@ class Compute:
     async def _in_a_child(self, task: Task) -> Reply:
         kept = await asyncio.to_thread(self._read, task)
         settings = self._settings
-        order = Order(str(self._data), task, kept, settings.cpu // 10**9, int(settings.memory))
+        limits = (settings.cpu // 10**9, int(settings.memory), settings.share, int(settings.blocks), self._floor())
+        order = Order(str(self._data), task, kept, *limits)
         reply = await self._child.compute(order, settings.wall / 1e9)
         if reply.outcome == "done" and task.state:
             saved = Kept(task.job, task.attempt, kept, reply.keep)

@@ -2,8 +2,9 @@
 
 Rules:
 
-1. The order: journal files behind the older checkpoint, oldest first; then telemetry; then results. Never alerts, never
-   definitions, never what a recovery needs: below that the gateway goes on until the disk refuses, and waits.
+1. The order: blocks, which are copies (`gateway.blocks`); journal files behind the older checkpoint, oldest first; then
+   telemetry; then results. Never alerts, never definitions, never what a recovery needs: below that the gateway goes
+   on until the disk refuses, and waits.
 2. A look drops whole files until they hold what is missing, and no more: some file systems give room back late.
 3. A disk that refuses with room above the floor has a quota: it gets one file for each refusal.
 4. What the spool loses is a Loss that `enforce` returns, by cause: "disk_low" below the floor, "disk_full" refused.
@@ -16,9 +17,11 @@ import errno
 import logging
 from pathlib import Path
 
+from gateway.blocks import drop
 from gateway.config import GatewayConfig
 from gateway.records import count
 from gateway.recovery import Opened
+from gateway.segment import Files
 from protocol.errors import JournalUnusable
 
 log = logging.getLogger("fieldgate.disk")
@@ -28,6 +31,11 @@ LOOK_S = 1.0
 
 SHARE, MOST = 20, 512 << 20
 """Without `min_free`, a twentieth of the disk and at most 512 MiB: that on a card of 16 GB, 3 MB of a tmpfs of 64."""
+
+
+def floor_of(files: Files, data: Path, min_free: int | None) -> int:
+    """Give the bytes that should be free on the disk that holds the data; OSError where it does not say."""
+    return min(MOST, files.total(data) // SHARE) if min_free is None else int(min_free)
 
 
 class Disk:
@@ -44,8 +52,7 @@ class Disk:
     def free(self) -> tuple[int, int]:
         """Give the bytes that are free, and how many should be; (0, 0) where the disk does not say."""
         try:
-            floor = min(MOST, self._files.total(self._data) // SHARE) if self.min_free is None else int(self.min_free)
-            return self._files.free(self._data), floor
+            return self._files.free(self._data), floor_of(self._files, self._data, self.min_free)
         except OSError:
             return 0, 0
 
@@ -68,6 +75,8 @@ class Disk:
             self._drop("disk_full")
 
     def _drop(self, cause: str) -> int:
+        if blocks := drop(self._files, self._data / "blocks"):  # a cache: nothing is lost with it
+            return blocks
         size = self._journal.make_room(self._checkpoints.older_position)[1]
         count(self.dropped, {cause: size})
         return size or self._spool.make_room(cause)

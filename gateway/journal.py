@@ -52,7 +52,7 @@ from gateway.records import (
     Tally,
     TickRecord,
 )
-from gateway.segment import Files, Log, make_directory, write_atomically
+from gateway.segment import NO_LIMIT, Files, Log, SealedFile, make_directory, write_atomically
 from protocol import columns, frame
 from protocol.errors import FrameRefused, JournalUnusable
 from protocol.messages import JOURNAL_LANE, Kind
@@ -134,7 +134,7 @@ def _decode_readings(state: State) -> ReadingsRecord:
         Readings(readings["series"], readings["time"], readings["value"]),
         state["names"],
         Tally(*state["tally"]),
-        Recent(np.cumsum(state["packet_steps"], dtype=np.uint16), state["hashes"]),
+        Recent(np.add.accumulate(state["packet_steps"], dtype=np.uint16), state["hashes"]),
         state.get("ours"),
     )
 
@@ -198,6 +198,11 @@ class Journal:
         return self.log.oldest
 
     @property
+    def oldest_stamp(self) -> int:
+        """The stamp (ns) of the first record kept; 0 if there is none or it is not known."""
+        return self.log.oldest_stamp
+
+    @property
     def next(self) -> int:
         """The position that the next record gets."""
         return self.log.next
@@ -244,15 +249,22 @@ class Journal:
         """Let the next record be behind `position`: that of a checkpoint that outlived the journal it was made from."""
         self.log.skip_to(position + 1)
 
-    def records(self, from_seq: int) -> Iterator[tuple[int, Record]]:
-        """Give (position, record) of all durable records from a position on, stepping over what cannot be read."""
-        for found in self.log.frames(from_seq):
+    def records(self, from_seq: int, upto: int = NO_LIMIT) -> Iterator[tuple[int, Record]]:
+        """Give (position, record) of all durable records from a position on, stepping over what cannot be read.
+
+        No file is begun that holds only records behind `upto`.
+        """
+        for found in self.log.frames(from_seq, upto):
             try:
                 record = decode_record(found.kind, found.body)
             except FrameRefused:
                 self.log.note_damage([(found.seq, found.seq)])
                 continue
             yield found.seq, record
+
+    def sealed_files(self) -> list[SealedFile]:
+        """Give all files but the newest: they do not change any more."""
+        return self.log.sealed_files()
 
     def about_oldest(self) -> State:
         """Say what the oldest record kept stands on; {} if the journal is empty or its header is damaged."""

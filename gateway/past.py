@@ -10,22 +10,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway import config, recovery
+from gateway.blocks import Block, Blocks, Maker
 from gateway.journal import Journal
 from gateway.records import Readings, ReadingsRecord, Record, join_readings
-from gateway.segment import ReadOnlyFiles
+from gateway.segment import ReadOnlyFiles, SealedFile
 
 BATCH = 1 << 16
 """Readings gathered before they are given: a record holds what arrived within 10 ms, and a call for each would cost."""
 
+LARGE = 1 << 12
+"""Readings that are given as they are: joining them to others would cost more than a call."""
+
 
 class JournalPast:
-    """The `Past` of a data directory; nothing in it is locked or changed.
+    """The `Past` of a data directory; nothing in it is locked or changed, but for `blocks`.
 
     `before` is an earlier one of the same directory, closed: what it has read of names need not be read again.
     """
 
-    def __init__(self, data: Path, before: JournalPast | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        before: JournalPast | None = None,
+        *,
+        shared: Sequence[str] = (),
+        blocks: Blocks | None = None,
+    ) -> None:
+        self.shared = shared
         self.journal = Journal.open(ReadOnlyFiles(), data / "journal", config.Journal(), about=dict)
+        self._sealed = self.journal.sealed_files() if blocks is not None else []
+        self._blocks = blocks
+        if blocks is not None:
+            blocks.prune(self._sealed)
         self._named = before.named if before is not None else 0
         self.names: list[str] = before.names if before is not None else []
         if self._named < self.journal.oldest:
@@ -53,23 +69,64 @@ class JournalPast:
 
     def batches(self, patterns: Sequence[str], start: int = 0, end: int = 0, *, after: int = 0) -> Iterator[Readings]:
         """See `Past`."""
-        wanted, gathered, rows = np.empty(0, bool), list[Readings](), 0
-        first = min(after, self._named) + 1
-        for seq, stored in self.journal.records(max(first, self.journal.oldest)):
+        gathered, rows = list[Readings](), 0
+        for chosen in self._chosen(Wanted(self.names, patterns, start, end), after):
+            if rows and (rows >= BATCH or chosen.rows >= LARGE):
+                yield self._note(join_readings(gathered))
+                gathered, rows = [], 0
+            if chosen.rows >= LARGE:
+                yield self._note(chosen)
+                continue
+            gathered.append(chosen)
+            rows += chosen.rows
+        if gathered:
+            yield self._note(join_readings(gathered))
+
+    def _chosen(self, wanted: Wanted, after: int) -> Iterator[Readings]:
+        at = max(min(after, self._named) + 1, self.journal.oldest)
+        for file in self._sealed:
+            if file.last < at or file.first < at:
+                continue
+            yield from self._records(wanted, at, file.first - 1, after)
+            if after < file.first:
+                yield from self._file(wanted, file)
+            else:
+                yield from self._records(wanted, file.first, file.last, after)
+            at = file.last + 1
+        yield from self._records(wanted, at, self.position, after)
+
+    def _file(self, wanted: Wanted, file: SealedFile) -> Iterator[Readings]:
+        """Give what is wanted of one sealed file: of its blocks, or of its records, of which blocks are made then."""
+        assert self._blocks is not None
+        maker = Maker(len(self.names)) if file.head and self._named < file.first else None
+        if (opened := self._blocks.open(file)) is not None and opened.known <= len(self.names):
+            if self._named < file.last:
+                self.names += opened.names[len(self.names) - opened.known :]
+                self._named = file.last
+            blocks = opened.wanted(wanted.series(), wanted.start, wanted.end)
+            if (found := self._blocks.read(opened, blocks)) is not None:
+                for block, readings in zip(blocks, found, strict=True):
+                    if (chosen := readings if wanted.has(block) else wanted.of(readings)).rows:
+                        yield chosen
+                return
+        damaged = self.journal.damaged
+        yield from self._records(wanted, file.first, file.last, 0, maker)
+        if maker is not None and self.journal.damaged == damaged:  # or a disk that was slow would be believed for ever
+            self._blocks.put(file, maker, self.names)
+
+    def _records(
+        self, wanted: Wanted, first: int, last: int, after: int, maker: Maker | None = None
+    ) -> Iterator[Readings]:
+        for seq, stored in self.journal.records(first, last) if first <= last else ():
+            if seq > last:
+                return
             record = self._learn_names(seq, stored)
             if not isinstance(record, ReadingsRecord) or seq <= after:
                 continue
-            if len(wanted) < len(self.names):
-                wanted = self._wanted(wanted, patterns)
-            chosen = _within(record.readings, wanted, start, end)
-            if chosen.rows:
-                gathered.append(chosen)
-                rows += chosen.rows
-            if rows >= BATCH:
-                yield self._note(join_readings(gathered))
-                gathered, rows = [], 0
-        if gathered:
-            yield self._note(join_readings(gathered))
+            if maker is not None:
+                maker.add(record.readings)
+            if (chosen := wanted.of(record.readings)).rows:
+                yield chosen
 
     def _learn_names(self, seq: int, stored: Record) -> Record:
         if seq <= self._named:
@@ -80,10 +137,6 @@ class JournalPast:
             self.names += record.names
         return record
 
-    def _wanted(self, known: NDArray[np.bool_], patterns: Sequence[str]) -> NDArray[np.bool_]:
-        more = [any(fnmatchcase(name, pattern) for pattern in patterns) for name in self.names[len(known) :]]
-        return np.concatenate([known, np.array(more, bool)])
-
     def _note(self, readings: Readings) -> Readings:
         first, last = int(readings.time.min()), int(readings.time.max()) + 1
         held = self._held
@@ -91,10 +144,33 @@ class JournalPast:
         return readings
 
 
-def _within(readings: Readings, wanted: NDArray[np.bool_], start: int, end: int) -> Readings:
-    keep = wanted[readings.series]
-    if start:
-        keep &= readings.time >= start
-    if end:
-        keep &= readings.time < end
-    return Readings(readings.series[keep], readings.time[keep], readings.value[keep])
+class Wanted:
+    """Which readings are asked for: series by patterns of `names`, which may grow, and event times."""
+
+    def __init__(self, names: Sequence[str], patterns: Sequence[str], start: int, end: int) -> None:
+        self.start, self.end = start, end
+        self._names, self._patterns = names, patterns
+        self._series = np.empty(0, bool)
+
+    def series(self) -> NDArray[np.bool_]:
+        """Say which series are wanted, shape (names,)."""
+        if len(self._series) < len(self._names):
+            fresh = self._names[len(self._series) :]
+            more = [any(fnmatchcase(name, pattern) for pattern in self._patterns) for name in fresh]
+            self._series = np.concatenate([self._series, np.array(more, bool)])
+        return self._series
+
+    def has(self, block: Block) -> bool:
+        """Whether all of a block is wanted."""
+        whole = self.start <= block.earliest and (not self.end or block.latest < self.end)
+        return whole and bool(self.series()[block.low : block.high + 1].all())
+
+    def of(self, readings: Readings) -> Readings:
+        """Give those that are wanted."""
+        series, time = readings.series, readings.time
+        keep = self.series()[series]
+        if self.start:
+            keep &= time >= self.start
+        if self.end:
+            keep &= time < self.end
+        return readings if keep.all() else Readings(series[keep], time[keep], readings.value[keep])

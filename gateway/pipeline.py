@@ -43,7 +43,8 @@ from gateway.renew import File, Renewal, client_id, make_bus
 from gateway.segment import Files, OsFiles
 from gateway.service import Bulletin, Course, give_back, secrets
 from gateway.sides import Sides
-from gateway.status import Status, Vitals
+from gateway.status import Status
+from gateway.vitals import Vitals
 from protocol.errors import JournalUnusable
 from protocol.messages import LANES
 from protocol.notify import Notify, Sight, Work
@@ -118,11 +119,16 @@ class Pipeline:
             self.classes = self._make_classes()
         if bus is not None:
             from gateway.bus import compute, models  # noqa: PLC0415 - 2 MB that a gateway without models does without
+            from gateway.resources import resources_of  # noqa: PLC0415 - the same
 
             assert self.classes is not None
             apply, report, uses = self.inward.swap, self.out.report, self.classes.uses
-            self.models = models(self.config, bus, self.at, self.clock, apply=apply, report=report, uses=uses)
-            self.compute = compute(self.config, bus, self.clock, self.spool.files, self.out.answer)
+            has = partial(resources_of, self)
+            joined = partial(models, apply=apply, report=report, uses=uses, resources=has)
+            self.models = joined(self.config, bus, self.at, self.clock)
+            floor = lambda: self.disk.free()[1]  # noqa: E731 - as it is then
+            self.compute = compute(self.config, bus, self.clock, self.spool.files, self.out.answer, floor)
+            self.compute.on_change = self.models.restate
             self.classes.on_change, self.compute.on_kept = self.models.restate, self.classes.trained
 
     def _make_classes(self) -> Classes:

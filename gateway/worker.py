@@ -8,7 +8,8 @@ Rules:
 1. It takes the lowest priority, and limits on CPU time and memory, before it imports what computes. When the gateway
    ends, it is killed.
 2. Whatever happens it says a Reply, unless it is killed. What a computation prints goes to standard error.
-3. A computation is found by its name: BUILT_IN, then the entry points of the group `fieldgate.tasks`. Nothing that a
+3. A computation is found by its name: BUILT_IN, then the entry points of the group `fieldgate.tasks`, then work over a
+   fleet (`learning.work`), whose name no other may take. Nothing that a
    message says is imported or evaluated.
 
 | reason | why |
@@ -35,12 +36,12 @@ from typing import Any
 
 import msgspec
 
+from gateway.segment import OsFiles
 from gateway.tasks.contract import Answer, Computation
 from protocol.errors import JournalUnusable, TaskRefused
 from protocol.tasks import Task
 
 BUILT_IN = {
-    "moments": "gateway.tasks.moments:moments",
     "survey": "gateway.trainer:survey",
     "train": "gateway.trainer:train",
 }
@@ -58,6 +59,9 @@ class Order(msgspec.Struct, frozen=True):
     kept: bytes
     cpu: int  # seconds
     memory: int  # bytes
+    share: tuple[str, ...] = ()  # patterns of series whose raw readings may leave
+    blocks: int = 0  # bytes of `gateway.blocks` at most; 0: none are made or read
+    floor: int = 0  # bytes of the disk that they leave free
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -80,14 +84,16 @@ class _OverTimeError(Exception):
 
 def find(name: str, version: int) -> Computation:
     """Give the computation of a name; TaskRefused("unknown")."""
+    from gateway.tasks.work import OfWork  # noqa: PLC0415 - numpy comes after the limits
+    from learning.work import registry  # noqa: PLC0415 - the same
+
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
         found: Any = getattr(import_module(module), attribute)
-    else:
-        points = entry_points(group=GROUP, name=name)
-        if not points:
-            raise TaskRefused("unknown", f"no task {name!r} is installed here")
+    elif name not in registry.BUILT_IN and (points := entry_points(group=GROUP, name=name)):
         found = next(iter(points)).load()
+    else:
+        found = OfWork(registry.find(name))
     if found.version != version:
         raise TaskRefused("unknown", f"{name!r} is version {found.version} here, not {version}")
     computation: Computation = found
@@ -113,10 +119,13 @@ def run(order: Order, pasts: dict[str, Any] | None = None) -> Reply:
 
 
 def _compute(order: Order, pasts: dict[str, Any]) -> Answer:
-    from gateway.past import JournalPast  # noqa: PLC0415 - numpy comes after the limits
+    from gateway.blocks import Blocks  # noqa: PLC0415 - numpy comes after the limits
+    from gateway.past import JournalPast  # noqa: PLC0415 - the same
 
     computation = find(order.task.name, order.task.version)
-    past = pasts[order.data] = JournalPast(Path(order.data), pasts.get(order.data))
+    data = Path(order.data)
+    blocks = Blocks(OsFiles(), data / "blocks", order.blocks, order.floor) if order.blocks else None
+    past = pasts[order.data] = JournalPast(data, pasts.get(order.data), shared=order.share, blocks=blocks)
     try:
         return computation(order.task, past, order.kept)
     finally:

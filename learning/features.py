@@ -2,7 +2,8 @@
 
     statistics/1   how values lie: level, spread, shape, and how fast they change           16 a channel
     spectrum/1     how they swing: amplitude by octave, centre, entropy, strongest line     11 a channel
-    motion/1       both, of every channel and of their length, and how each two channels go together
+    course/1       how values run: the mean of each eighth of a window                     8 a channel
+    motion/1       the first two, of every channel and of their length, and how each two channels go together
 
 A name and version say the same features for ever: a change is a new version, as models are trained for one. All are
 finite for readings within +-1e30, of a constant too, and computed for all windows at once.
@@ -31,6 +32,7 @@ FEWEST = 8
 """Samples in a window: fewer have no spectrum to speak of."""
 
 OCTAVES = 7
+EIGHTHS = 8
 TINY = 1e-12
 
 STATISTICS = (
@@ -38,6 +40,9 @@ STATISTICS = (
     *("change", "bend", "crossings", "next", "later", "trend"),
 )
 SPECTRUM = (*(f"octave{octave}" for octave in range(OCTAVES)), "centre", "entropy", "line", "strength")
+
+
+COURSE = tuple(f"eighth{number}" for number in range(EIGHTHS))
 
 
 class FeatureSet(NamedTuple):
@@ -103,6 +108,12 @@ def _spectrum(windows: Windows) -> Vector:
     return _flat(*amplitudes, centre, entropy, place[power.argmax(axis=1)], share.max(axis=1))
 
 
+def _course(windows: Windows) -> Vector:
+    edges = np.arange(EIGHTHS) * windows.shape[1] // EIGHTHS
+    counts = np.diff(edges, append=windows.shape[1])
+    return _flat(*np.moveaxis(np.add.reduceat(windows, edges, axis=1) / counts[:, None], 1, 0))
+
+
 def _motion(windows: Windows) -> Vector:
     length = np.sqrt((windows**2).sum(axis=2, keepdims=True))
     all_ = np.concatenate([windows, length], axis=2)
@@ -141,5 +152,6 @@ def _motion_names(channels: tuple[str, ...]) -> tuple[str, ...]:
 SETS = {
     "statistics/1": FeatureSet(_by_channel(STATISTICS), _statistics),
     "spectrum/1": FeatureSet(_by_channel(SPECTRUM), _spectrum),
+    "course/1": FeatureSet(_by_channel(COURSE), _course),
     "motion/1": FeatureSet(_motion_names, _motion),
 }

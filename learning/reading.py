@@ -22,8 +22,9 @@ def state(data: bytes, schema: str, reason: str) -> dict[str, Any]:
         found = decode_state(data)
     except FrameRefused as error:
         raise ModelRefused(reason, str(error)) from error
-    if found.get("schema") != schema:
-        raise ModelRefused(reason, f"schema {str(found.get('schema'))[:64]!r}, expected {schema!r}")
+    said = found.get("schema")
+    if not isinstance(said, str) or said != schema:
+        raise ModelRefused(reason, f"schema {str(said)[:64]!r}, expected {schema!r}")
     return found
 
 

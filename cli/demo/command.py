@@ -20,14 +20,16 @@ from cli.demo.show import Show
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="End after so long; without it, on Ctrl-C.")
 @click.option("--gateways", type=click.IntRange(1, 20), default=2, show_default=True)
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Keep everything here, logs included.")
+@click.option("--learning", is_flag=True, help="Gateways also learn together, from pumps whose shaking is made up.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end, and nothing else.")
-def demo(seconds: float | None, gateways: int, data: Path | None, *, as_json: bool) -> None:
+def demo(seconds: float | None, gateways: int, data: Path | None, *, learning: bool, as_json: bool) -> None:
     """Show a whole Fieldgate: broker, devices replaying recorded sensor data, gateways, cloud and page.
 
     Kill any of its processes: what they had acknowledged is counted at the end, and so is what was lost.
     """
     with _directory(data) as directory:
-        show = Show(plan.make(directory, gateways, SystemRandom()), _quiet if as_json else click.echo, seconds)
+        planned = plan.make(directory, gateways, SystemRandom(), learning=learning)
+        show = Show(planned, _quiet if as_json else click.echo, seconds)
         try:
             result = asyncio.run(show.run())
         except asyncio.CancelledError:  # told twice to end

@@ -11,19 +11,22 @@ from cli.demo import counts, scrape
 from cli.demo.counts import Edge, Reports
 from cli.demo.labels import Labels, turns
 from cli.demo.plan import Gateway
+from cli.demo.rounds import Rounds
 from cli.demo.scrape import Unanswered
 
 
 class Known:
     """Who does not answer keeps what was last known of him."""
 
-    def __init__(self, gateways: tuple[Gateway, ...]) -> None:
+    def __init__(self, gateways: tuple[Gateway, ...], *, learning: bool = False) -> None:
+        self.learning = learning
         self.cloud_url = ""  # known once it listens
         self.cloud_away = False  # it did not answer when it was last asked
         self.since = 0  # ns: no window of this run begins earlier
         self.reports = {gateway.name: Reports() for gateway in gateways}
         self.edges = {gateway.name: Edge() for gateway in gateways}
         self.fleet: list[dict[str, Any]] = []
+        self.rounds = Rounds()
         self.last = counts.sample_of(0, list(self.edges.values()), [])
         self._gateways = gateways
         self._counters: dict[str, list[Mapping[str, Any]]] = {}  # windows of the devices' counters, by gateway/device
@@ -44,6 +47,8 @@ class Known:
     async def _look_at_fleet(self) -> None:
         try:
             self.fleet, self.cloud_away = await scrape.fleet(self.cloud_url), False
+            if self.learning:
+                self.rounds.feed(await scrape.trainings(self.cloud_url))
         except Unanswered:
             self.cloud_away = True
 
@@ -85,7 +90,8 @@ class Known:
         frames = {
             kind: sum(one["frames"][kind] for one in self.fleet) for kind in ("received", "duplicate", "quarantined")
         }
-        return counts.result(
+        learnt = {"rounds": self.rounds.rounds} if self.learning else {}
+        return learnt | counts.result(
             balance,
             self.last,
             dropped=sum(dropped_readings(edge.dropped) for edge in self.edges.values()),

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from cli import pumps
+
 PAGE_PORT = 8480
 """Taken for the page when it is free, as `cloud run` would."""
 
@@ -21,6 +23,12 @@ DEVICES = 16
 
 RATE = 20
 """Messages a second of each device, so that a window of 250 ms holds five readings."""
+
+PUMPS = 4
+"""A gateway, with --learning."""
+
+TRAINING = "pumps"
+"""The training of a demonstration, and its model."""
 
 MODEL = "devices"
 """The model that the gateways of a demonstration share."""
@@ -42,6 +50,7 @@ class Plan:
     broker_port: int
     broker_v4_port: int
     gateways: tuple[Gateway, ...]
+    learning: bool = False
 
     @property
     def broker_url(self) -> str:
@@ -67,6 +76,24 @@ url = "{self.broker_url}"
 
 [models]
 min_interval = "10s"
+""" + (self.training_toml() if self.learning else "")
+
+    def training_toml(self) -> str:
+        """Give the training of pumps: a run of a few rounds, over and over, as they shake on."""
+        return f"""
+[[training]]
+name = "{TRAINING}"
+channels = ["x", "y"]
+label = "state"
+classes = {len(pumps.STATES)}
+samples = {pumps.RATE}  # of a window: a second
+features = "motion/1"
+model = "perceptron"
+hidden = 32
+rounds = 5
+fewest = {len(self.gateways)}
+deadline = "5s"
+every = "10s"
 """
 
     def gateway_toml(self, gateway: Gateway, cloud_url: str, public_key: str) -> str:
@@ -82,6 +109,7 @@ url = "{self.broker_url}"
 topic = "demo/{gateway.name}/{{device}}"
 values = {{ value = "value", n = "n" }}
 
+{self.pumps_toml(gateway) if self.learning else ""}
 [[window]]
 series = "*/value"
 size = "250ms"
@@ -112,6 +140,18 @@ token_file = {_text(self.directory / "cloud" / f"{gateway.name}.token")}
 listen = "127.0.0.1:{gateway.port}"
 """
 
+    def pumps_toml(self, gateway: Gateway) -> str:
+        """Give the source of a gateway's pumps, and their windows: what is learnt from are the readings, here."""
+        return f"""\
+[[source]]
+topic = "pumps/{gateway.name}/{{device}}"
+values = {{ x = "x", y = "y", state = "state" }}
+
+[[window]]
+series = "pump-*"
+size = "1s"
+"""
+
     def broker_command(self) -> list[str]:
         """Give the broker's command line."""
         return ["broker", str(self.directory), str(self.broker_port), str(self.broker_v4_port)]
@@ -130,8 +170,14 @@ listen = "127.0.0.1:{gateway.port}"
         numbers = {"--devices": DEVICES, "--rate": RATE, "--first": first}
         return ["simulate", "--progress", *(str(part) for pair in (options | numbers).items() for part in pair)]
 
+    def pumps_command(self, gateway: Gateway) -> list[str]:
+        """Give the command line of a gateway's pumps."""
+        options = {"--broker": self.broker_url, "--dialect": "pumps", "--name": f"{gateway.name}.pump"}
+        numbers = {"--devices": PUMPS, "--rate": pumps.RATE}
+        return ["simulate", "--progress", *(str(part) for pair in (options | numbers).items() for part in pair)]
 
-def make(directory: Path, gateways: int, rng: Random) -> Plan:
+
+def make(directory: Path, gateways: int, rng: Random, *, learning: bool = False) -> Plan:
     """Plan a demonstration on free ports of the loopback."""
     free = free_ports(rng)
     return Plan(
@@ -139,6 +185,7 @@ def make(directory: Path, gateways: int, rng: Random) -> Plan:
         broker_port=next(free),
         broker_v4_port=next(free),
         gateways=tuple(Gateway(f"gateway-{number}", next(free)) for number in range(1, gateways + 1)),
+        learning=learning,
     )
 
 

@@ -52,6 +52,12 @@ async def edge(port: int) -> Edge:
     return edge_of(read_metrics((await get(f"http://127.0.0.1:{port}/metrics")).decode()))
 
 
+async def trainings(cloud: str) -> list[dict[str, Any]]:
+    """Ask the cloud for its trainings."""
+    found: list[dict[str, Any]] = json.loads(await get(f"{cloud}/v1/trainings"))["trainings"]
+    return found
+
+
 async def fleet(cloud: str) -> list[dict[str, Any]]:
     """Ask the cloud for its gateways."""
     found: list[dict[str, Any]] = json.loads(await get(f"{cloud}/v1/gateways"))["gateways"]

@@ -49,7 +49,7 @@ class Show:
     def __init__(self, plan: Plan, say: Callable[[str], None], seconds: float | None) -> None:
         self.plan, self.say, self.seconds = plan, say, seconds
         self.start = 0.0
-        self.known = Known(plan.gateways)
+        self.known = Known(plan.gateways, learning=plan.learning)
         self._usual = PAGE_PORT if is_free(PAGE_PORT) else 0
         self._logs = plan.directory / "logs"
         self._logs.mkdir(exist_ok=True)
@@ -57,7 +57,8 @@ class Show:
         self.cloud = self._child("cloud", self._cloud_command, on_line=self._cloud_said)
         self.gateways = [self._gateway(gateway) for gateway in plan.gateways]
         self.devices = [self._devices(gateway) for gateway in plan.gateways]
-        self.children = [self.broker, self.cloud, *self.gateways, *self.devices]
+        self.pumps = [self._pumps(gateway) for gateway in plan.gateways if plan.learning]
+        self.children = [self.broker, self.cloud, *self.gateways, *self.devices, *self.pumps]
         self.to_send_again = False
 
     def _child(self, name: str, command: Callable[[], list[str]], **hooks: Any) -> Child:
@@ -83,6 +84,10 @@ class Show:
         return self._child(
             name, lambda: self.plan.devices_command(gateway, reports.begin_again()), on_line=reports.feed
         )
+
+    def _pumps(self, gateway: Gateway) -> Child:
+        name = gateway.name.replace("gateway", "pumps")
+        return self._child(name, lambda: self.plan.pumps_command(gateway))
 
     async def run(self) -> dict[str, Any]:
         """Show everything until the time is over, or somebody says so; give the result."""
@@ -115,7 +120,7 @@ class Show:
         await self._up(tasks, self.gateways, self._gateways_ready)
         self.known.since = time.time_ns() - 10**9
         self.start = asyncio.get_running_loop().time()
-        await self._up(tasks, self.devices, None)
+        await self._up(tasks, [*self.devices, *self.pumps], None)
         self.say("")
         self.say(replayed())
         self.say("Kill what you like: " + ", ".join(f"{child.name} is {child.pid}" for child in self.children))
@@ -177,6 +182,8 @@ class Show:
                 before = self.known.last
                 await self._look()
                 self.say(counts.line(before, self.known.last))
+                for line in self.known.rounds.news():
+                    self.say(line)
                 await self._send_again()
 
     async def _look(self) -> None:
@@ -190,7 +197,7 @@ class Show:
         if not await self._send_again():
             self.say("Waiting for the gateways to find the broker again, so that devices can repeat what died with it.")
             await self._become(self._send_again, QUEUED_S)
-        await _stop(self.devices)
+        await _stop([*self.devices, *self.pumps])
         balance, latencies = await self._drain(stopped)
         await _stop(self.gateways)
         await _stop([self.cloud])

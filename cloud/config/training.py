@@ -44,9 +44,7 @@ class Training(Section, frozen=True):
     worse_share: float = 0.2  # of gateways may lose more than `worse_by`
     worse_by: float = 0.05
     every: Duration = Duration(86400 * 10**9)  # a new run so long after the last; "0s": only when asked for
-    on_drift: float = (
-        0.3  # of the gateways that are there: so many that say their data have drifted begin a run; 0: none
-    )
+    on_drift: float = 0.3  # share of the gateways there that, saying their data have drifted, begin a run; 0: none
     seed: int = 0
 
     @property

@@ -186,6 +186,11 @@ class Federation:
         return given
 
 
+def is_round(job: str) -> bool:
+    """Whether a job's name is that of a training's stage, `{training}.{run}.{round}`; jobs' names have no dots."""
+    return job.count(".") >= 2  # noqa: PLR2004 - see above
+
+
 def _due(line: _Line) -> int:
     return line.begins if line.training.state.stage == REST else line.training.due()
 

@@ -8,12 +8,14 @@ Rules:
 1. Answers are counted once, by (job, gateway): jobs are called `{training}.{run}.{round}`. One that came already, or
    that belongs to another run, changes nothing.
 2. A stage ends when `goal` gateways have answered with something, or when all who were asked have answered and they
-   are at least `fewest`, or at its deadline with at least one. Whoever comes while it goes on is asked too. At a deadline with none it begins again: it never waits for ever. Whoever was silent then
-   is asked on, and not waited for until it answers.
+   are at least `fewest`, or at its deadline with at least one. Whoever comes while it goes on is asked too. At a
+   deadline with none it begins again: it never waits for ever. Whoever was silent then is asked on, and not waited for
+   until it answers.
 3. A late answer counts in the round that is under way, the less the older its base is, up to `staleness` rounds; beyond
    it is refused. Whoever still works on an older round is not asked again before that.
 4. What a round says of its base, before learning, is the score of a candidate. After the last round a trial (no
-   learning) scores what that one made. What a round makes does not depend on the order in which answers came. The best one that the gate lets through is promoted, and only that.
+   learning) scores what that one made. The best one that the gate lets through is promoted, and only that. What a
+   round makes does not depend on the order in which answers came.
 5. A candidate from elsewhere is tried in a run of its own, which is a trial and nothing else. One that the gate held
    back may be promoted by hand, until the next run begins.
 6. Everything is in `snapshot`; after a restart it goes on from there, and asks again what it had asked.
@@ -154,9 +156,10 @@ class Training:
         self.state.silent = sorted(self.state.asked)
         if self._useful():
             return self._end(members, now)
-        back: list[Instruction] = [TakeBack(gateway, job) for gateway, job in self.state.asked.items()]
+        told: list[Instruction] = [self._told(now)]
+        back = [TakeBack(gateway, job) for gateway, job in self.state.asked.items()]
         self.state.asked = {}
-        return [*back, *self._ask(self.state.stage, self.settings.chosen(members), now)]
+        return [*told, *back, *self._ask(self.state.stage, self.settings.chosen(members), now)]
 
     def part(self, gateway: str, body: PartBody, members: Iterable[str], now: int) -> list[Instruction]:
         """Take an answer."""

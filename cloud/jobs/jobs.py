@@ -198,7 +198,7 @@ class Jobs:
     def tick(self, now: int) -> list[Instruction]:
         """Let time pass."""
         given: list[Instruction] = []
-        while self.due() <= now:
+        while self.due() <= now and self._times:
             _when, name, gateway, attempt = heappop(self._times)
             job = self.jobs[name]
             if not gateway:

@@ -12,7 +12,7 @@ What every store promises, and `tests/cloud/test_store.py` checks of each:
 4. Of each gateway's models the newest statistics and the newest words are kept, newest by the gateway's own stamp:
    epochs come and go. They commit with the ledger, like rows.
 5. A model's versions only grow. The newest MAX_VERSIONS are remembered, of the newest MAX_CONTENTS the content too.
-6. Losses of one lane and cause that follow each other are one. The newest MAX_LOSSES ranges are kept, and sums by cause.
+6. Losses of one lane and cause that follow each other are one. MAX_LOSSES ranges are kept, and sums by cause.
    What a gateway counted of frames that it lost with an earlier epoch (`frames.{lane}.{cause}`) is summed over its
    declarations; of other counts the newest replaces all.
 7. An epoch whose hello contradicts the ledger, or that speaks again after a later one began, is remarked upon.
@@ -21,6 +21,7 @@ What every store promises, and `tests/cloud/test_store.py` checks of each:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -72,6 +73,9 @@ MAX_CAUSES = 32
 """Causes of a lane's losses that are told apart."""
 MAX_RAISED = 100
 """Alerts of one batch that are shown as they come; the store has all."""
+
+
+NO_ROWS: Mapping[str, bytes | None] = {}
 
 
 class Windows(NamedTuple):
@@ -262,8 +266,20 @@ class Store(Protocol):
     async def parts(self, after: int, limit: int) -> list[Part]:
         """Give answers to tasks with a number above `after`, in the order they came, as far as they are kept."""
 
-    async def keep(self, machine: str, handled: int, state: bytes) -> None:
-        """Replace what a state machine keeps; answers up to `handled` are forgotten when all machines are so far."""
+    async def keep(self, machine: str, handled: int, state: bytes, rows: Mapping[str, bytes | None] = NO_ROWS) -> None:
+        """Replace what a state machine keeps, and those of its rows that are named (None: forgotten).
+
+        Answers up to `handled` are forgotten when all machines are so far.
+        """
+
+    async def pass_over(self, machine: str, handled: int) -> None:
+        """Note how far a state machine has come, which keeps what it kept."""
+
+    async def rows(self, machine: str, begins: str, after: str, limit: int) -> list[tuple[str, bytes]]:
+        """Give rows that a state machine keeps, whose key begins so and is above `after`, by key."""
+
+    async def row(self, machine: str, key: str) -> bytes | None:
+        """Give one row that a state machine keeps; None if it does not."""
 
     async def kept(self, machine: str) -> tuple[int, bytes]:
         """Give how far a state machine has come, and what it keeps; (0, b"") if it has not begun."""

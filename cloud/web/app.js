@@ -8,6 +8,7 @@ import { Aloud } from "./aloud.js";
 import { Card } from "./card.js";
 import * as feed from "./feed.js";
 import { Models, has } from "./models.js";
+import { Learning } from "./learning.js";
 import { Ledger } from "./ledger.js";
 import { Fleet, SignIn, Totals, rates } from "./tables.js";
 import { Picker } from "./picker.js";
@@ -37,6 +38,7 @@ const state = {
   selected: "", // key of an alert
   said: null, // to a screen reader
   models: [],
+  trainings: [],
   ledger: {},
   trouble: "",
 };
@@ -66,6 +68,12 @@ function App() {
         <section class="models" aria-labelledby="models"><h2 id="models">Models</h2>
           <${Models} gateways=${state.gateways} models=${state.models} /></section>
       </div>
+      ${state.trainings.length > 0 && html`<section aria-labelledby="learning">
+        <h2 id="learning">Learning</h2>
+        <p class="about">What gateways learn together, each from its own readings: a stage ends when all who were asked
+          have answered. How often the model is right is said by the gateways, of readings nobody has learnt from.</p>
+        <${Learning} trainings=${state.trainings} />
+      </section>`}
       <section aria-labelledby="series">
         <div class="bar"><h2 id="series">Series</h2>
           <div class="times">${plots.end !== null && html`<${Past} />`}<${Range} /></div></div>
@@ -208,6 +216,9 @@ const live = new feed.Live({
   model() {
     asking ||= setTimeout(() => guarded(loadModels), ASK_AFTER);
   },
+  training() {
+    askingTrainings ||= setTimeout(() => guarded(loadTrainings), ASK_AFTER);
+  },
 });
 
 const aloud = new Aloud((text) => {
@@ -237,7 +248,7 @@ async function refresh() {
   const [gateways] = await Promise.all([feed.gateways(), loadSeries(), loadAlerts(), loadLedger()]);
   takeFleet(gateways);
   show();
-  await Promise.all([loadModels(), plots.catchUp()]);
+  await Promise.all([loadModels(), loadTrainings(), plots.catchUp()]);
 }
 
 async function loadSeries() {
@@ -257,6 +268,16 @@ async function loadModels() {
   clearTimeout(asking);
   asking = 0;
   if (state.gateways.some(has.models)) state.models = await feed.models();
+  show();
+}
+
+let askingTrainings = 0;
+
+/** Only from a cloud that has trainings: they come with the models. */
+async function loadTrainings() {
+  clearTimeout(askingTrainings);
+  askingTrainings = 0;
+  if (state.gateways.some(has.models)) state.trainings = await feed.trainings();
   show();
 }
 
@@ -290,7 +311,7 @@ async function guarded(action) {
 
 async function tick() {
   if (document.visibilityState === "visible" && state.connection === "live") {
-    await guarded(() => Promise.all([loadLedger(), loadModels()]));
+    await guarded(() => Promise.all([loadLedger(), loadModels(), loadTrainings()]));
     plots.drawAll();
   }
   setTimeout(tick, LEDGER_EVERY);

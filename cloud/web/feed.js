@@ -57,6 +57,9 @@ export const alerts = async (limit) => (await get("v1/alerts", { limit })).alert
 /** Models with the gateways that have them; what was reported of them long ago is left there. */
 export const models = async () => (await get("v1/models", { limit: 1 })).models;
 
+/** What gateways learn together. */
+export const trainings = async () => (await get("v1/trainings")).trainings;
+
 const ns = (ms) => BigInt(Math.floor(ms)) * 1_000_000n;
 
 /** All windows of a series from `from` to before `to` (ms); at most PAGES pages of them, given page by page. */
@@ -102,6 +105,7 @@ export class Live {
     this.#hear(source, "windows", (body) => this.on.windows(body.rows));
     this.#hear(source, "alert", (body) => this.on.alert(body));
     this.#hear(source, "model", (body) => this.on.model(body));
+    this.#hear(source, "training", (body) => this.on.training(body));
     this.#listen();
   }
 

@@ -37,6 +37,8 @@ export function Models({ gateways, models }) {
     <ul class="notes">
       ${refusals(rows).map((one) => html`<li key=${`${one.gateway} ${one.model}`}>
         <span class="worry">${one.gateway} refused ${one.model} ${one.refused.version}</span>: ${why(one.refused)}</li>`)}
+      ${troubles(rows).map(({ one, word, said }) => html`<li key=${`${one.gateway} ${one.model} ${word}`}>
+        <span class="worry">${one.gateway} ${word} ${one.model} ${said.version}</span>: ${why(said)}</li>`)}
       ${published.slice(0, MOST_NOTES).map((model) => html`<li key=${model.name} class="muted">${origin(model)}</li>`)}
     </ul>`;
 }
@@ -83,6 +85,16 @@ function lines(gateways, published) {
 function refusals(rows) {
   const open = rows.filter((one) => one.refused && one.reported?.outcome !== "applied");
   return open.sort((one, other) => (other.refused.stamp || 0) - (one.refused.stamp || 0)).slice(0, MOST_NOTES);
+}
+
+/** Where the version that runs was put in place of a worse one, or sees what it did not learn from; newest first. */
+function troubles(rows) {
+  const found = rows.flatMap((one) => [
+    { one, word: "went back from", said: one.rolled_back },
+    { one, word: "sees drift by", said: one.drifted },
+  ]);
+  const open = found.filter(({ one, said }) => said && said.version >= one.version);
+  return open.sort((one, other) => (other.said.stamp || 0) - (one.said.stamp || 0)).slice(0, MOST_NOTES);
 }
 
 function why({ reason, stamp }) {

@@ -170,7 +170,8 @@ class Line:
         numbers = {"features": apart, "confidence": 1 - shares.max(axis=1)}
         for reason, values in numbers.items():
             if self._drift[reason].feed(np.log(values + UNSEEN), shares.argmax(axis=1)):
-                self._begin_version()
+                for each in self._drift.values():
+                    each.rest()
                 count(self.drifts, {reason: 1})
                 yield Word(self.model, active.number, active.digest, "drifted", reason)
                 return

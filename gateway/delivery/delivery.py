@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from gateway.delivery.instructions import Close, Fork, Gone, Instruction, Release, Send
 from gateway.delivery.lane import Flight, Lane, newest
 from gateway.delivery.pace import DEFER_NS, QUIET_NS, SECOND_NS, SILENCE_NS, Pace
+from gateway.delivery.throughput import Throughput
 from gateway.records import NEVER
 from protocol.messages import COPIED, LANES, LaneHead, Mark, Receipt, Welcome
 
@@ -34,7 +35,7 @@ class Delivery:
     """One gateway's way up. `now` is any clock that does not go back, in ns."""
 
     def __init__(self, max_in_flight: int, max_rate: int | None, now: int) -> None:
-        self.pace = Pace(max_in_flight, max_rate, now)
+        self.pace, self.throughput = Pace(max_in_flight, max_rate, now), Throughput()
         self._lanes = {lane: Lane() for lane in LANES}
         self.barred: frozenset[str] = frozenset()  # lanes that wait, whatever they hold
         self.receipted_frames = 0  # over all connections
@@ -93,7 +94,9 @@ class Delivery:
         last = max(done, key=lambda flight: flight.order)
         self.heard = now
         self.receipted_frames += len(done)
-        self.pace.adapt(sum(flight.size for flight in done), now - last.at)
+        size = sum(flight.size for flight in done)
+        self.pace.adapt(size, now - last.at)
+        self.throughput.add(size, now)
         deferred = [flight for lane in self._lanes.values() for flight in lane.defer(last.order, now + DEFER_NS)]
         self.pace.give([flight.size for flight in done + deferred])
 
@@ -135,6 +138,7 @@ class Delivery:
         """Note that the frame asked for was handed to the connection."""
         if not self.pace.frames:
             self.heard = now
+            self.throughput.begin(now)
         self._order += 1
         self._lanes[send.lane].pass_by(send.seq)
         self._lanes[send.lane].flights[send.seq] = Flight(size, self._order, now)

@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 from gateway.segment.files import Files, OsFiles, ReadOnlyFiles, lock_directory, make_directory, write_atomically
-from gateway.segment.history import History, Sealed
-from gateway.segment.layout import Opening, first_of
+from gateway.segment.history import History, Sealed, SealedFile
+from gateway.segment.layout import NO_LIMIT, Opening, first_of
 from gateway.segment.log import Log
 from gateway.segment.survey import Finding, Surveyed, survey
 
 __all__ = [
+    "NO_LIMIT",
     "Files",
     "Finding",
     "History",
@@ -21,6 +22,7 @@ __all__ = [
     "OsFiles",
     "ReadOnlyFiles",
     "Sealed",
+    "SealedFile",
     "Surveyed",
     "first_of",
     "lock_directory",

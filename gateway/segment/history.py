@@ -19,6 +19,7 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -42,6 +43,15 @@ class Sealed(NamedTuple):
     bytes: int
     oldest: int
     newest: int
+
+
+class SealedFile(NamedTuple):
+    """A file that gets no more records: its sequences, its size in bytes, and the first 32 of them."""
+
+    first: int
+    last: int
+    size: int
+    head: bytes
 
 
 @dataclass(slots=True)
@@ -98,6 +108,11 @@ class History:
         return self._segments[0].first if self._segments else self.durable + 1
 
     @property
+    def oldest_stamp(self) -> int:
+        """The stamp (ns) of the first record here, by its file's header; 0 if there is none or it is not known."""
+        return max(self._know(self._segments[0]).stamp, 0) if self._segments else 0
+
+    @property
     def newest_first(self) -> int:
         """The sequence that the newest file begins with; the next one if there is no file."""
         return self._segments[-1].first if self._segments else self.durable + 1
@@ -139,9 +154,12 @@ class History:
             data if [header.seq for _at, header in good] == list(range(from_seq, seq)) else self.read(from_seq) or b""
         )
 
-    def frames(self, from_seq: int) -> Iterator[frame.Frame]:
-        """Give all durable records from `from_seq` on, in order, stepping over what is damaged; one file in memory."""
-        while (found := self._span(from_seq)) is not None:
+    def frames(self, from_seq: int, upto: int = layout.NO_LIMIT) -> Iterator[frame.Frame]:
+        """Give all durable records from `from_seq` on, in order, stepping over what is damaged; one file in memory.
+
+        No file is begun that holds only records behind `upto`.
+        """
+        while from_seq <= upto and (found := self._span(from_seq)) is not None:
             segment, below = found
             data = self._read(segment, 0, segment.bytes)
             expected = max(from_seq, segment.first)
@@ -159,6 +177,13 @@ class History:
                 self.note_damage([(expected, below - 1)])
             from_seq = below
             del data  # or two files are in memory while the next one is read
+
+    def sealed_files(self) -> list[SealedFile]:
+        """Give all files but the newest."""
+        with self._lock:
+            files = [(segment, behind.first) for segment, behind in pairwise(self._segments)]
+        size = frame.HEADER_SIZE
+        return [SealedFile(one.first, below - 1, one.bytes, self._read(one, 0, size)) for one, below in files]
 
     def next_here(self, seq: int) -> int:
         """Give the first sequence from `seq` on that can be read, or that the next record will have."""

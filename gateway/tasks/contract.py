@@ -10,7 +10,11 @@ from protocol.tasks import Task
 
 
 class Past(Protocol):
-    """Raw readings that the journal still has, as they were recorded: by arrival, repeats and late ones among them."""
+    """Raw readings that the journal still has: those of a series by arrival, repeats and late ones among them."""
+
+    @property
+    def shared(self) -> Sequence[str]:
+        """Patterns of series whose raw readings may leave this gateway."""
 
     @property
     def names(self) -> Sequence[str]:

@@ -140,7 +140,7 @@ def merge(into: Rows, more: Rows) -> Rows:
     earlier, later = more["first_time"] < into["first_time"], more["last_time"] >= into["last_time"]
     for name, better in (("last", later), ("last_time", later)):
         np.copyto(into[name], more[name], where=better)
-    if earlier.any():  # as a rule what arrives later is later
+    if np.count_nonzero(earlier):  # as a rule what arrives later is later
         for name in ("first", "first_time"):
             np.copyto(into[name], more[name], where=earlier)
     into["own"] += more["own"]

@@ -86,7 +86,7 @@ class Panes:
         """Merge a batch ordered by series and time; give how many readings are late, and how many revise."""
         rows = self._spread(self._gather(readings, accounts))
         devices, end = self._place(rows["key"], device)
-        if (gone := end <= self.gone[devices]).any():
+        if np.count_nonzero(gone := end <= self.gone[devices]):
             late = int(rows["own"][gone].sum())
             rows, devices, end = select(rows, ~gone), devices[~gone], end[~gone]
         else:
@@ -127,12 +127,12 @@ class Panes:
 
     def _merge(self, rows: Rows, behind: NDArray[np.bool_]) -> int:
         revising = 0
-        if behind.any() and len(self._kept):
+        if len(self._kept) and np.count_nonzero(behind):
             slots = np.where(behind, self._kept.find(rows["key"]), -1)
             revise = slots >= 0
             revising = self._revise(slots[revise], select(rows, revise))
             rows = select(rows, ~revise)
-        self.pending += int(rows["own"].sum())
+        self.pending += int(np.add.reduce(rows["own"]))
         slots = self._open.find(rows["key"])
         known = slots >= 0
         new = len(known) - np.count_nonzero(known)

@@ -4,8 +4,10 @@ Rules:
 
 1. A row has a slot from `add` to `free`; slots are reused, and the store grows by an eighth when none is left. Where a
    row lies shows nowhere outside.
-2. An index is ordered by key, that is by start, then series; a key is in it once.
-3. Per window: 104 bytes of row, 16 of index; per free slot 112. The store never shrinks below its peak.
+2. An index is ordered by key, that is by start, then series; a key is in it once. What comes is late and what goes is
+   early: only what lies behind the first place that changes is moved, in memory that is an eighth larger than needed.
+   So `keys` and `slots` count until the next `add` or `take`.
+3. Per window: 104 bytes of row, 16 to 18 of index; per free slot 112. Neither shrinks below its peak.
 """
 
 from __future__ import annotations
@@ -25,8 +27,16 @@ class Index:
     """Sorted keys and the slot of each."""
 
     def __init__(self) -> None:
-        self.keys: Keys = np.empty(0, np.int64)
-        self.slots: Slots = np.empty(0, np.int64)
+        self._held = np.empty((2, 0), np.int64)  # keys and slots, and room behind them
+        self._resize(0)
+
+    def _resize(self, size: int) -> None:
+        if size > self._held.shape[1]:
+            held = np.empty((2, size * 9 // 8), np.int64)
+            held[:, : len(self.keys)] = self.keys, self.slots
+            self._held = held
+        self.keys: Keys = self._held[0, :size]
+        self.slots: Slots = self._held[1, :size]
 
     def __len__(self) -> int:
         """How many keys there are."""
@@ -35,7 +45,7 @@ class Index:
     @property
     def nbytes(self) -> int:
         """Bytes that keys and slots take."""
-        return self.keys.nbytes + self.slots.nbytes
+        return self._held.nbytes
 
     def find(self, keys: Keys) -> Slots:
         """Give the slot of each key, -1 where it is unknown."""
@@ -46,18 +56,24 @@ class Index:
 
     def add(self, keys: Keys, slots: Slots) -> None:
         """Add keys that are not in it, in any order."""
-        joined = np.concatenate([self.keys, keys])
-        order = np.argsort(joined, kind="stable")
-        self.keys, self.slots = joined[order], np.concatenate([self.slots, slots])[order]
+        if not len(keys):
+            return
+        first = int(np.searchsorted(self.keys, np.minimum.reduce(keys)))
+        later, places = np.concatenate([self.keys[first:], keys]), np.concatenate([self.slots[first:], slots])
+        order = np.argsort(later, kind="stable")
+        self._resize(first + len(order))
+        self.keys[first:], self.slots[first:] = later[order], places[order]
 
     def take(self, places: NDArray[np.intp]) -> tuple[Keys, Slots]:
-        """Remove and return what lies at these places, in order."""
-        if not len(places):
-            return self.keys[:0], self.slots[:0]
+        """Remove and return what lies at these places, which ascend."""
         taken = self.keys[places], self.slots[places]
-        stay = np.ones(len(self.keys), bool)
-        stay[places] = False
-        self.keys, self.slots = self.keys[stay], self.slots[stay]
+        if len(places):
+            first = int(places[0])
+            stay = np.ones(len(self.keys) - first, bool)
+            stay[places - first] = False
+            left = self._held[:, first : len(self.keys)][:, stay]
+            self._resize(first + left.shape[1])
+            self.keys[first:], self.slots[first:] = left
         return taken
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from learning import grid, reading
 from learning.grid import Grids
 from learning.work.contract import Batch
-from learning.work.groups import Groups, finite, merged_names
+from learning.work.groups import Groups, finite, gathered, merged_names
 from learning.work.histogram import decode_grids, encode_grids
 from protocol.columns import encode_state
 from protocol.errors import ModelRefused
@@ -63,7 +63,7 @@ class TopAnomalies:
     def map(self, batches: Iterable[Batch], params: Params) -> bytes:
         """Keep a grid and the ends of each series."""
         groups, held, ends = Groups("series", MAX_SERIES), grid.nothing(0), _no_ends()
-        for batch in batches:
+        for batch in gathered(batches):
             of, time, value = groups.of(batch), batch.time, batch.value
             if (sound := finite(value)) is not None:
                 of, time, value = of[sound], time[sound], value[sound]

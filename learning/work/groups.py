@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ MAX_GROUPS = 100_000
 EVERYTHING = "*"
 """The name of the group of all."""
 
+GATHERED = 1 << 17
 _NARROW = 1 << 16
 
 
@@ -45,11 +46,14 @@ class Groups:
         """Give the group of each reading, shape (n,)."""
         if len(self._of) < len(batch.names):
             self._of = np.concatenate([self._of, np.full(len(batch.names) - len(self._of), -1)])
-        found = self._of[batch.series]
+        if len(batch.series) and (batch.series == batch.series[0]).all():
+            found = np.broadcast_to(self._of[batch.series[0]], batch.series.shape)  # as large as one number
+        else:
+            found = self._of[batch.series]
         if len(found) and found.min() < 0:
             for series in np.unique(batch.series[found < 0]).tolist():
                 self._of[series] = self._number(group_of(batch.names[series], self._by))
-            found = self._of[batch.series]
+            return self._of[batch.series]
         return found
 
     def _number(self, name: str) -> int:
@@ -73,7 +77,7 @@ class Runs(NamedTuple):
 def runs(groups: NDArray[np.int64], *columns: NDArray[Any]) -> Runs:
     """Bring columns into the order of at least one group; within a group they stay as they were."""
     first = groups[0]
-    if (groups == first).all():
+    if not groups.strides[0] or (groups == first).all():
         return Runs(groups[:1], np.zeros(1, np.int64), np.array([len(groups)]), columns)
     if (groups[1:] < groups[:-1]).any():
         narrow = groups.astype(np.uint16) if groups.max() < _NARROW else groups  # 16 bits are sorted by radix
@@ -81,6 +85,24 @@ def runs(groups: NDArray[np.int64], *columns: NDArray[Any]) -> Runs:
         groups, columns = groups[order], tuple(column[order] for column in columns)
     starts = np.concatenate([[0], np.flatnonzero(groups[1:] != groups[:-1]) + 1])
     return Runs(groups[starts], starts, np.diff(starts, append=len(groups)), columns)
+
+
+def gathered(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Give the same readings in batches of GATHERED: what costs much for each batch is done less often."""
+    held, rows = list[Batch](), 0
+    for batch in batches:
+        held.append(batch)
+        rows += len(batch.time)
+        if rows >= GATHERED:
+            yield _joined(held)
+            held, rows = [], 0
+    if held:
+        yield _joined(held)
+
+
+def _joined(held: list[Batch]) -> Batch:
+    columns = zip(*(batch[1:] for batch in held), strict=True)
+    return Batch(held[-1].names, *map(np.concatenate, columns)) if len(held) > 1 else held[0]
 
 
 def merged_names(parts: Sequence[Sequence[str]]) -> tuple[list[str], list[NDArray[np.int64]]]:

@@ -19,7 +19,7 @@ from learning import grid, reading
 from learning.grid import Grids
 from learning.histogram import MAX_EDGES
 from learning.work.contract import Batch
-from learning.work.groups import By, Groups, finite, merged_names, read_names
+from learning.work.groups import By, Groups, finite, gathered, merged_names, read_names
 from protocol.columns import encode_state
 from protocol.errors import ModelRefused
 
@@ -54,7 +54,7 @@ class HistogramWork:
     def map(self, batches: Iterable[Batch], params: Params) -> bytes:
         """Count the values of each group."""
         groups = Groups(params.by, MAX_CELLS // (len(params.edges) + 1 if params.edges else params.bins))
-        rows = ((groups.of(batch), batch.value) for batch in batches)
+        rows = ((groups.of(batch), batch.value) for batch in gathered(batches))
         sound = ((of, value) if (which := finite(value)) is None else (of[which], value[which]) for of, value in rows)
         if params.edges:
             return _encode_edged(*_by_edges(groups, sound, np.array(params.edges)))
@@ -92,7 +92,7 @@ class HistogramWork:
         widths = np.ldexp(1.0, grids.width).tolist()
         groups = {
             name: {"width": width, "from": lower[begin:end].tolist(), "counts": grids.count[begin:end].tolist()}
-            for name, width, begin, end in zip(names, widths, [0, *ends[:-1]], ends, strict=True)
+            for name, width, (begin, end) in zip(names, widths, pairwise([0, *ends]), strict=True)
         }
         return {"groups": groups, "exact": True}
 

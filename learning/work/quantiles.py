@@ -6,6 +6,7 @@ What it says is within the sketch's bound (`learning.quantiles`): ERROR of the v
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Annotated, Any
 
 import msgspec
@@ -73,7 +74,7 @@ class QuantilesWork:
         names, keys, counts = _decode(part)
         ends = np.searchsorted(keys, np.arange(1, len(names) + 1) * SPAN)
         said = {}
-        for name, begin, end in zip(names, [0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+        for name, (begin, end) in zip(names, pairwise([0, *ends.tolist()]), strict=True):
             sketch = Quantiles(keys[begin:end] % SPAN - LAST, counts[begin:end])
             values = [sketches.quantile(sketch, share) for share in params.shares]
             said[name] = {"count": int(sketch.counts.sum()), "values": values}

@@ -57,11 +57,9 @@ def read_params(work: Work, packed: bytes, limit: int = 0) -> Any:
     """Read a Question's `params`; `limit` is how many readings may leave. TaskRefused("params") says which key."""
     try:
         params = msgspec.msgpack.decode(packed, type=work.params)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return msgspec.structs.replace(params, limit=limit) if "limit" in work.params.__struct_fields__ else params
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise TaskRefused("params", f"{work.name}: {error}") from error
-    if "limit" in work.params.__struct_fields__:
-        params = msgspec.structs.replace(params, limit=limit)
-    return params
 
 
 def pack_params(work: Work, said: dict[str, Any]) -> bytes:

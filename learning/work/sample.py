@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
@@ -94,7 +95,7 @@ class Sample:
             "readings": len(order),
             "series": {
                 name: {"time": time[begin:end], "value": value[begin:end]}
-                for name, begin, end in zip(drawn.names, [0, *ends[:-1]], ends, strict=True)
+                for name, (begin, end) in zip(drawn.names, pairwise([0, *ends]), strict=True)
             },
         }
 

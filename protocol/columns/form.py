@@ -86,18 +86,22 @@ class Reader:
 
     def take(self, size: int) -> memoryview:
         """Give the next bytes."""
+        start = self._pass(size)
+        return self.data[start : self.at]
+
+    def _pass(self, size: int) -> int:
         start, self.at = self.at, self.at + size
         if self.at > len(self.data):
             raise FrameRefused("columns", f"cut off at {len(self.data)} of {self.at} bytes")
-        return self.data[start : self.at]
+        return start
 
     def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
         """Read one layout."""
-        return layout.unpack(self.take(layout.size))
+        return layout.unpack_from(self.data, self._pass(layout.size))
 
     def byte(self) -> int:
         """Read a number of one byte."""
-        return self.take(1)[0]
+        return self.data[self._pass(1)]
 
     def text(self) -> str:
         """Read a text with its length before it; what is not UTF-8 becomes a name that nobody has."""
@@ -105,7 +109,7 @@ class Reader:
 
     def signed(self, size: int) -> int:
         """Read a signed number of `size` bytes."""
-        return int.from_bytes(self.take(size), "little", signed=True)
+        return int.from_bytes(self.take(size), "little", signed=True) if size else 0
 
 
 def read(reader: Reader, dtype: np.dtype[Any], rows: int, before: list[Array]) -> Array:

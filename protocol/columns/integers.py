@@ -91,11 +91,10 @@ def unpack(data: memoryview, rows: int, packing: int, width: int) -> Offsets:
     if len(octets) == 1:
         single: Offsets = octets[0].astype(np.uint64)
         return single
-    container = np.dtype(_CONTAINERS[len(octets)])
-    wide = np.zeros((rows, container.itemsize), np.uint8)
+    wide = np.zeros((rows, 8), np.uint8)
     for place, column in enumerate(octets):
         wide[:, place] = column
-    values: Offsets = wide.view(container).ravel().astype(np.uint64)
+    values: Offsets = wide.view("<u8").ravel()
     return values
 
 

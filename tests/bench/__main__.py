@@ -1,8 +1,9 @@
 """Print each number of the README with its baseline of the same run, one JSON object a line.
 
-python -m tests.bench                 # all rows, about forty minutes
+python -m tests.bench                 # all rows, about half an hour
 python -m tests.bench throughput wire # some of them
 python -m tests.bench detectors --data DIR  # on public sets (skab_valve1.npz, nab.npz), which are not part of this
+python -m tests.bench drift --data DIR # on gas_drift*.npz, which is not part of this, ten seconds
 python -m tests.bench learning [--data DIR] # on digits, and on hapt_acc_users_1-5_10-15.npz where it is, five minutes
 python -m tests.bench learning_fleet [--data DIR] # the same of ten gateway processes and a cloud, ten minutes
 """
@@ -10,6 +11,7 @@ python -m tests.bench learning_fleet [--data DIR] # the same of ten gateway proc
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,12 +21,14 @@ from tests.bench import (
     ceiling,
     detectors,
     drain,
+    drift,
     learning,
     learning_fleet,
     quiet,
     recovery,
     throughput,
     uplink,
+    work,
     writes,
 )
 from tests.bench.rig import machine, say
@@ -51,14 +55,18 @@ ROWS: dict[str, Callable[[], Iterator[Figures]]] = {
     "writes": writes.measure,
     "drain": drain.measure,
     "ceiling": ceiling.measure,
+    "work": work.measure,
 }
 
 
 def main() -> None:
-    """Measure the rows asked for, or all of them; `detectors` only where its data are."""
+    """Measure the rows asked for, or all of them; `detectors` and `drift` only where their data are."""
+    os.environ.pop(
+        "PYTHONDONTWRITEBYTECODE", None
+    )  # what is installed has its bytecode: without, it starts half as fast
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument(
-        "rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}, learning, learning_fleet, detectors"
+        "rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}, learning, learning_fleet, detectors, drift"
     )
     parser.add_argument("--data", type=Path, help="directory of the public sets")
     asked = parser.parse_args()
@@ -68,8 +76,9 @@ def main() -> None:
     }
     if data := asked.data:
         rows["detectors"] = lambda: detectors.measure(data)
+        rows["drift"] = lambda: drift.measure(data)
     if unknown := [name for name in asked.rows if name not in rows]:
-        parser.error(f"unknown row {unknown[0]!r}; detectors needs --data, the others are {', '.join(ROWS)}")
+        parser.error(f"unknown row {unknown[0]!r}; detectors and drift need --data, the others are {', '.join(ROWS)}")
     say("machine", machine())
     for name in asked.rows or rows:
         for figures in rows[name]():

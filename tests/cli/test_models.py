@@ -19,8 +19,10 @@ from cloud.config import CloudConfig, parse
 from protocol.errors import ConfigurationRefused
 
 REFUSED = {"version": 4, "reason": "expired"}
+ROLLED_BACK, DRIFTED = {"version": 4, "reason": "worse"}, {"version": 2, "reason": "features"}
 RUN = {"gateway": "barn", "version": 3, "alerts": 12, "shadow": 5, "windows": 6400, "refused": None}
 MODEL = {"name": "bearing", "version": 4, "size": 1234, "digest": "0123456789abcdef", "gateways": [RUN]}
+LINE = "  barn                 version 3    6,400 windows, 12 alerts, 5 in the shadow"
 BODY = {"models": [MODEL], "reports": []}
 
 
@@ -85,6 +87,22 @@ def answering() -> Iterator[int]:
                 "  barn                 no version   6 windows, 12 alerts, 0 in the shadow; refused version 4: expired",
             ],
             id="refused",
+        ),
+        pytest.param(
+            {"models": [MODEL | {"gateways": [RUN | {"version": 3, "rolled_back": ROLLED_BACK, "drifted": DRIFTED}]}]},
+            [
+                "bearing  version 4, 1,234 bytes, 0123456789ab",
+                f"{LINE}; rolled back from version 4: worse",
+            ],
+            id="rolled back, and drift of a version that is gone",
+        ),
+        pytest.param(
+            {"models": [MODEL | {"gateways": [RUN | {"version": 2, "drifted": DRIFTED}]}]},
+            [
+                "bearing  version 4, 1,234 bytes, 0123456789ab",
+                f"{LINE.replace('version 3', 'version 2')}; drifted, version 2: features",
+            ],
+            id="drifted",
         ),
     ],
 )

@@ -115,6 +115,27 @@ async def test_going_back_is_refused_to_whom_and_where_it_cannot_be(
         assert answer.status == 401
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "what"),
+    [
+        ("/v1/models?model=t2", 409, "this cloud makes no models"),
+        ("/v1/pin?model=t2", 409, "this cloud makes no models"),
+        ("/v1/unpin?model=t2", 409, "this cloud makes no models"),
+        ("/v1/train?name=t2", 404, "no training 't2'"),
+        ("/v1/promote?name=t2", 404, "no training 't2'"),
+        ("/v1/train", 400, "name is missing"),
+    ],
+)
+async def test_what_cannot_be_done_to_models_and_trainings_says_why(
+    served: Served, path: str, status: int, what: str
+) -> None:
+    async with served.client.post(path) as answer:
+        assert answer.status == 401
+    headers = {"Authorization": f"Bearer {served.api.tokens.token_file('admin').read_text().strip()}"}
+    async with served.client.post(path, headers=headers) as answer:
+        assert (answer.status, (await answer.json())["error"]["what"]) == (status, what)
+
+
 async def test_only_reading_is_allowed(served: Served) -> None:
     async with served.client.post("/v1/series") as answer:
         assert (answer.status, answer.headers["Allow"]) == (405, "GET,HEAD")

@@ -14,12 +14,12 @@ from cloud.federation import Ask, Ended, Federation, Instruction, Promote, Rest,
 from gateway.tasks import Answer, Computation
 from gateway.trainer import SurveyTask, TrainTask
 from gateway.trainer.dataset import gather
-from learning import classifier, updates
-from protocol.errors import TaskRefused
+from learning import classifier, spread, updates
+from protocol.errors import ModelRefused, TaskRefused
 from protocol.messages import Cover, PartBody
 from protocol.settings import Duration
 from protocol.tasks import Task
-from protocol.training import Trained
+from protocol.training import Surveyed, Trained
 from tests.gateway.test_trainer import Held, device
 
 S = 10**9
@@ -287,6 +287,137 @@ def test_answers_of_another_run_or_to_nobody_change_nothing() -> None:
     assert fleet.training.snapshot() == before
 
 
+def shares(**scores: float) -> Bend:
+    return lambda trained: msgspec.structs.replace(trained, scores=trained.scores | scores)
+
+
+SENSELESS: dict[str, Bend] = {
+    "more than right": shares(base=1.5),
+    "no number": shares(base=float("nan")),
+    "less than nothing": lambda trained: msgspec.structs.replace(trained, held_out=-1),
+}
+
+
+@pytest.mark.parametrize("bend", SENSELESS.values(), ids=SENSELESS.keys())
+def test_scores_that_cannot_be_are_refused_and_spoil_no_verdict(bend: Bend) -> None:
+    fleet = Fleet()
+    fleet.bent[FLEET[1]] = bend
+    fleet.begin()
+    fleet.run()
+    rounds = [ended for ended in fleet.ended if ended.stage == "round"]
+    assert all(ended.refused == {FLEET[1]: "scores"} for ended in rounds)
+    assert fleet.rested[0].verdict.promoted
+
+
+JUNK = {
+    "spread": Surveyed((9, 9, 9), b"junk"),
+    "windows": Surveyed((1 << 62, 1, 1), b""),
+    "few classes": Surveyed((9,), b""),
+}
+
+
+@pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK.keys())
+def test_a_survey_that_is_none_is_refused_and_the_others_go_on(junk: Surveyed) -> None:
+    fleet = Fleet()
+    fleet.begin()
+    good = msgspec.msgpack.decode(fleet.answer(FLEET[0]).content, type=Surveyed)
+    content = msgspec.msgpack.encode(msgspec.structs.replace(junk, spread=junk.spread or good.spread))
+    fleet.give(FLEET[0], msgspec.structs.replace(fleet.answer(FLEET[0]), content=content))
+    fleet.run()
+    assert FLEET[0] in fleet.ended[0].refused
+    assert len(fleet.promoted) == 1
+
+
+def test_what_is_made_does_not_depend_on_the_order_of_answers() -> None:
+    one, other = Fleet(), Fleet()
+    one.begin()
+    one.run()
+    other.begin()
+    while not other.rested:
+        other.give(max(other.tasks))
+    assert other.promoted[0].content == one.promoted[0].content
+
+
+def test_whoever_comes_while_a_stage_goes_on_is_asked_too_and_few_do_not_end_it() -> None:
+    fleet = Fleet(msgspec.structs.replace(SETTINGS, fewest=2))
+    fleet.begin()
+    fleet.do(fleet.training.join([*FLEET, "barn-9"]))
+    assert fleet.training.state.asked == dict.fromkeys([*FLEET, "barn-9"], "state.1.0")
+    assert fleet.training.join([*FLEET, "barn-9"]) == []
+    alone = Fleet(msgspec.structs.replace(SETTINGS, fewest=2), FLEET[:2])
+    alone.begin()
+    del alone.training.state.asked[FLEET[1]]  # as if it had been away
+    alone.give(FLEET[0])
+    assert alone.training.state.stage == "survey"
+    alone.do(alone.training.join(FLEET[:2]))
+    alone.run()
+    assert len(alone.promoted) == 1
+
+
+def pushed(fleet: Fleet, content: bytes) -> str:
+    fleet.rested.clear()
+    fleet.do(fleet.training.consider(content, fleet.members, fleet.now))
+    fleet.run()
+    return fleet.rested[0].verdict.word
+
+
+def test_a_candidate_from_elsewhere_is_tried_and_only_a_better_one_takes_over() -> None:
+    fleet = Fleet()
+    fleet.begin()
+    fleet.run()
+    good = classifier.decode(fleet.promoted[0].content)
+    rng = np.random.default_rng(3)
+    for vector in (-good.vector, rng.normal(size=len(good.vector)).astype(np.float32), good.vector):
+        assert pushed(fleet, classifier.encode(good.with_vector(vector))) in ("below", "worse")
+    assert fleet.training.state.active == fleet.promoted[0].content
+    fleet.training.state.active = classifier.encode(good.with_vector(-good.vector))
+    assert pushed(fleet, classifier.encode(good)) == "promoted"
+    assert [ended.stage for ended in fleet.ended[-4:]] == ["trial"] * 4
+
+
+def test_a_candidate_made_of_something_else_is_refused_before_anybody_is_asked() -> None:
+    fleet = Fleet()
+    fleet.begin()
+    fleet.run()
+    good = classifier.decode(fleet.promoted[0].content)
+    other = msgspec.structs.replace(good.dataset, samples=32)
+    for content in (
+        b"junk",
+        classifier.encode(classifier.Classifier(other, good.learning, good.standardiser, good.net)),
+    ):
+        with pytest.raises(ModelRefused):
+            fleet.training.consider(content, fleet.members, fleet.now)
+    assert fleet.training.state.stage == "rest"
+
+
+def test_what_the_gate_held_back_can_be_promoted_by_hand() -> None:
+    fleet = Fleet()
+    assert fleet.training.promote() == []
+    fleet.begin()
+    assert fleet.training.promote() == []
+    fleet.run()
+    good = classifier.decode(fleet.promoted[0].content)
+    worse = classifier.encode(good.with_vector(-good.vector))
+    assert pushed(fleet, worse) != "promoted"
+    fleet.do(fleet.training.promote())
+    assert fleet.promoted[-1].content == worse
+    assert fleet.training.state.active == worse
+
+
+def test_a_model_of_another_configuration_is_replaced_without_a_comparison() -> None:
+    fleet = Fleet()
+    good = classifier.begin(
+        msgspec.structs.replace(SETTINGS.dataset, samples=32),
+        SETTINGS.learning,
+        spread.of(np.random.default_rng(1).normal(size=(50, 32))),
+        np.random.default_rng(1),
+    )
+    fleet.training.state.active = classifier.encode(good)
+    fleet.begin()
+    fleet.run()
+    assert (fleet.rested[0].verdict.word, fleet.rested[0].verdict.active) == ("promoted", None)
+
+
 GOOD, BAD = Score(100, 0.9, 0.8), Score(100, 0.6, 0.8)
 
 VERDICTS: dict[str, tuple[list[Score], Terms, str]] = {
@@ -345,3 +476,50 @@ def test_a_training_that_is_not_configured_any_more_is_forgotten() -> None:
     federation = Federation([SETTINGS])
     federation.tick(FLEET, 0)
     assert Federation([], federation.snapshot()).trainings == {}
+
+
+def resting(**changes: Any) -> Federation:
+    """A training whose first run has not begun, and does not by itself."""
+    return Federation([msgspec.structs.replace(SETTINGS, every=Duration(0), **changes)])
+
+
+@pytest.mark.parametrize(
+    ("share", "drifted", "begins"),
+    [(0.3, 1, False), (0.3, 2, True), (0.2, 1, True), (1.0, 4, False), (1.0, 5, True), (0.0, 5, False)],
+)
+def test_a_run_begins_when_enough_gateways_say_that_their_data_have_drifted(
+    share: float, drifted: int, begins: bool
+) -> None:
+    federation = resting(on_drift=share)
+    for name in FLEET[:drifted]:
+        federation.note_drift("state", name, 3 * S)
+        federation.note_drift("state", name, 4 * S)  # it counts once
+    assert federation.drifted("state") == FLEET[:drifted]
+    assert bool(federation.tick(FLEET, 5 * S)) is begins
+    assert federation.drifted("state") == ([] if begins else FLEET[:drifted])
+
+
+def test_drift_of_a_gateway_that_is_away_waits_for_it_and_outlives_a_restart() -> None:
+    federation = resting()
+    for name in FLEET[:2]:
+        federation.note_drift("state", name, 3 * S)
+    assert federation.tick(FLEET[2:], 4 * S) == []
+    again = Federation([federation.trainings["state"].settings], federation.snapshot())
+    assert [one.task.job for one in again.tick(FLEET, 5 * S) if isinstance(one, Ask)] == ["state.1.0"] * 5
+
+
+def test_what_was_said_of_the_model_before_or_of_no_training_does_not_count() -> None:
+    federation = resting(on_drift=0.2)
+    federation.note_drift("other", FLEET[0], S)
+    fleet = Fleet(SETTINGS)
+    fleet.training = federation.trainings["state"]
+    fleet.do(federation.start("state", FLEET, S))
+    federation.note_drift("state", FLEET[0], 2 * S)  # while a run goes on
+    while federation.last("state") is None:
+        fleet.now += S
+        name = min(fleet.tasks)
+        fleet.do(federation.part(name, fleet.answer(name), FLEET, fleet.now))
+    federation.note_drift("state", FLEET[0], fleet.now)  # as a restart finds it among the reports
+    assert (federation.drifted("state"), federation.tick(FLEET, fleet.now)) == ([], [])
+    federation.note_drift("state", FLEET[0], fleet.now + 1)
+    assert federation.drifted("state") == [FLEET[0]]

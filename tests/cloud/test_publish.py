@@ -193,6 +193,68 @@ async def test_rolling_back_is_a_new_version_with_old_content(cloud: Cloud, barn
             await cloud.publish.roll_back(model, version)
 
 
+def given(cloud: Cloud, gateway: str) -> tuple[int, str]:
+    """The version and digest that a gateway is given now; (0, "") for none."""
+    sealed = cloud.retained(gateway)
+    manifest = unseal(sealed, SIGNER.public, gateway=gateway) if sealed else None
+    return (manifest.version, manifest.digest) if manifest else (0, "")
+
+
+async def test_a_gateway_that_is_pinned_stays_while_the_others_go_on_and_comes_after_them_later(cloud: Cloud) -> None:
+    await cloud.learns("barn", 60)
+    await until(lambda: given(cloud, "barn")[0] == 1, "version 1 is there")
+    first = given(cloud, "barn")[1]
+    await cloud.learns("shed", 600)
+    await until(lambda: given(cloud, "barn")[0] == given(cloud, "shed")[0] == 2, "version 2 is there")
+    second = given(cloud, "shed")[1]
+    assert await cloud.publish.pin("t2", 1, "barn") == 1
+    await until(lambda: given(cloud, "barn") == (3, first), "barn is given the first content again")
+    assert given(cloud, "shed") == (2, second)
+    assert await cloud.publish.unpin("t2", "barn") == 1
+    await until(lambda: given(cloud, "barn") == given(cloud, "shed") == (4, second), "both are given the newest")
+
+
+async def test_nothing_is_published_of_a_model_that_is_pinned_for_all_even_after_a_restart(
+    tmp_path: Path, broker: MemoryBroker, clock: Clock
+) -> None:
+    async with running(tmp_path / "test.db", MemoryBus(broker), clock) as cloud:
+        await cloud.learns("barn", 60)
+        await until(lambda: given(cloud, "barn")[0] == 1, "version 1 is there")
+        assert await cloud.publish.pin("t2", None, None) == 1
+    async with running(tmp_path / "test.db", MemoryBus(broker), clock) as cloud:
+        await until(lambda: cloud.publish.pins.holds("t2"), "the pin is known")
+        cloud.wires["barn"] = Wire("barn", 8)
+        await cloud.store.hello(cloud.wires["barn"].hello(), 0)
+        await cloud.learns("barn", 600)
+        await until(lambda: cloud.publish.registry.due() > clock.now, "it was looked at what is due")
+        with pytest.raises(ModelRefused, match="pinned"):
+            await cloud.publish.push("t2", await content_of(cloud), [])
+        assert given(cloud, "barn")[0] == 1
+        await cloud.publish.unpin("t2", None)
+        cloud.passes(HOUR)
+        await until(lambda: given(cloud, "barn")[0] == 2, "what was learnt meanwhile is published")
+        for model, gateway in (("t2", None), ("t2", "barn"), ("other", None)):
+            with pytest.raises(ModelRefused, match="pins"):
+                await cloud.publish.unpin(model, gateway)
+
+
+async def content_of(cloud: Cloud) -> bytes:
+    content = await cloud.publish.content("t2")
+    assert content is not None
+    return content
+
+
+async def test_what_is_pushed_is_a_new_version_if_it_may_score(cloud: Cloud) -> None:
+    await cloud.learns("barn", 60)
+    await until(lambda: given(cloud, "barn")[0] == 1, "version 1 is there")
+    content = await content_of(cloud)
+    assert await cloud.publish.push("t2", content, ["mill"]) == 2
+    await until(lambda: given(cloud, "barn")[0] == 2, "version 2 is there")
+    assert given(cloud, "mill") == (0, "")  # a baseline is for those who have its [[score]]
+    with pytest.raises(ModelRefused, match="content"):
+        await cloud.publish.push("t2", content[:-1], [])
+
+
 async def test_a_store_that_fails_delays_a_version_and_costs_nothing_else(cloud: Cloud, barn: Taker) -> None:
     cloud.store.away = True
     await cloud.learns("barn", 60)

@@ -583,6 +583,19 @@ async def test_what_became_of_versions_is_kept_once_newest_by_stamp(store: Store
     assert model.gateways == [RunView("barn", 2, 0, 0, 0, 0, 0, reports[1], reports[1])]
 
 
+async def test_a_gateway_that_went_back_or_sees_drift_says_so_beside_what_runs(
+    store: Store, wire: Wire, clock: Clock
+) -> None:
+    await begin(store, wire)
+    said = [("applied", "", 2, 10), ("drifted", "features", 2, 20), ("rolled back", "worse", 2, 30)]
+    frames = [wire.report("t2", version, outcome, reason, stamp=stamp) for outcome, reason, version, stamp in said]
+    await store.apply(wire.batch(*frames, wire.report("t2", 1, "applied", "rolled back", stamp=30)))
+    [run] = (await store.models())[0].gateways
+    assert (run.version, run.reported and run.reported.outcome, run.refused) == (1, "applied", None)
+    assert run.drifted == ReportView("barn", "t2", 2, "drifted", "features", DIGEST, 20, clock.now)
+    assert run.rolled_back == ReportView("barn", "t2", 2, "rolled back", "worse", DIGEST, 30, clock.now)
+
+
 async def test_reports_are_bounded_for_each_model_of_a_gateway(store: Store, wire: Wire) -> None:
     await begin(store, wire)
     await store.apply(wire.batch(wire.report("rms", 1)))

@@ -56,6 +56,8 @@ def moments(**changes: object) -> Moments:
         ),
         pytest.param(Kind.REPORT, report(), id="applied"),
         pytest.param(Kind.REPORT, report(version=0, outcome="refused", reason="signature", digest=""), id="refused"),
+        pytest.param(Kind.REPORT, report(outcome="rolled back", reason="worse"), id="rolled back"),
+        pytest.param(Kind.REPORT, report(outcome="drifted", reason="features"), id="drifted"),
     ],
 )
 def test_results_hold_statistics_and_reports_too(kind: Kind, body: msgspec.Struct) -> None:

@@ -131,9 +131,9 @@ class Play:
         assert view is not None
         token = (self.directory / "cloud" / "data" / "admin.token").read_text().strip()
         url = f"http://127.0.0.1:{self.cloud.port}/v1/train?name=state"
-        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
-            async with session.post(url) as answer:
-                assert answer.status == 200, await answer.text()
+        headers = {"Authorization": f"Bearer {token}"}
+        async with aiohttp.ClientSession(headers=headers) as session, session.post(url) as answer:
+            assert answer.status == 200, await answer.text()
         return int(view["run"]) + 1
 
     async def ended(self, run: int) -> list[dict[str, Any]]:
@@ -172,7 +172,8 @@ class Play:
     async def running(self, site: Site, step: Step | None = None) -> AsyncIterator[Gateway]:
         """Run a gateway that dies at a step, or not."""
         options = ("--point", step.point, "--hit", step.hit, "--when", step.when) if step else ()
-        async with site.gateway(self.nursery.start, "--archive", site.archive, *options) as gateway:
+        run = site.gateway(self.nursery.start, "--archive", site.archive, *options) if step else site.gateway()
+        async with run as gateway:
             await gateway.ready()
             yield gateway
 
@@ -251,16 +252,12 @@ async def _undisturbed(play: Play) -> None:
         for seed, site in enumerate(play.sites):
             await stack.enter_async_context(play.running(site))
             await measure(site, seed)
-        for step in (Step("cloud", "publish", "after", 1), None):
-            async with play.mortal(step) if step else play.cloud.running() as cloud:
-                run = await play.begin()
-                if step:
-                    await cloud.ended("death when the first is promoted")
-            if step:
-                async with play.cloud.running():
-                    await play.ended(run)
+        async with play.mortal(Step("cloud", "publish", "after", 1)) as cloud:
+            first = await play.begin()
+            await cloud.ended("death when the first is promoted")
         async with play.cloud.running():
-            await play.ended(run)
+            await play.ended(first)
+            await play.ended(await play.begin())
 
 
 async def _models(play: Play) -> list[dict[str, Any]]:

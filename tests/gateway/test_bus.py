@@ -145,6 +145,16 @@ async def test_a_model_comes_over_the_bus_and_scores_and_is_reported(tmp_path: P
         assert said == ("pumps", 3, "applied", "", digest_of(content(3)))
 
 
+async def test_status_says_whose_word_on_windows_is_said_once_there_is_one(tmp_path: Path) -> None:
+    used: dict[str, str] = {}
+    async with joined(tmp_path) as here:
+        here.models._uses = lambda: used
+        used["state"] = "personal"
+        here.models.restate()
+        await until(lambda: "classes" in here.status, "status says so")
+        assert here.status["classes"] == {"state": "personal"}
+
+
 async def test_status_says_which_model_scores_and_is_left_behind_when_the_gateway_goes(tmp_path: Path) -> None:
     broker = MemoryBroker()
     async with joined(tmp_path, broker) as here:

@@ -75,10 +75,8 @@ async def test_what_windows_are_is_said_as_json(tmp_path: Path) -> None:
     async with running(Site(tmp_path, record(3, GOOD))) as site:
         await site.feed(device([1], each=24), 2)
         first = site.said[0]
-        assert first == {
-            **{"device": "pump", "start": 0, "end": 150, "class": first["class"], "model": "state", "version": 3},
-            **{"probability": first["probability"], "by": "active"},
-        }
+        about = {"device": "pump", "start": 0, "end": 150, "model": "state", "version": 3, "by": "active"}
+        assert first == about | {"class": first["class"], "probability": first["probability"]}
         counts = Counter(("state", str(one["class"])) for one in site.said)
         assert site.classes.standing().classified == counts
         assert site.classes.uses() == {"state": "active"}
@@ -90,7 +88,7 @@ async def test_a_model_that_is_applied_later_is_used_from_then_on(tmp_path: Path
         site.apply(record(1, GOOD))
         assert site.classes.wanted
         await site.feed(device([1], each=24), 2)
-        await until(lambda: (tmp_path / "classes" / "state.fg").exists(), "it is kept")
+        await until((tmp_path / "classes" / "state.fg").exists, "it is kept")
 
 
 async def test_a_version_that_is_rolled_back_is_reported_and_stays_so_after_a_restart(tmp_path: Path) -> None:
@@ -135,12 +133,11 @@ async def test_others_have_their_turn_between_windows(tmp_path: Path, monkeypatc
         site.classes.feed([readings(device([0, 1, 2]))])
         seen = set[int]()
 
-        async def watched() -> bool:
+        def all_said() -> bool:
             seen.add(len(site.said))
             return len(site.said) == 23
 
-        while not await watched():
-            await asyncio.sleep(0)
+        await until(all_said, "all are said", every=0)
         assert len(seen) > 10
 
 

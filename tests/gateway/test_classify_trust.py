@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gateway.classify.drift import BLOCK, REFERENCE, Drift
+from gateway.classify.drift import BLOCK, REFERENCE, RESTS, Drift
 from gateway.classify.trust import FEWEST, MOST, Tally, Trust, Which
 
 MARGIN = 0.02
@@ -122,14 +122,29 @@ def test_another_mix_of_classes_is_no_drift() -> None:
     assert not drift.feed(values, classes)
 
 
-def test_it_learns_what_is_normal_first_and_anew_when_told_to() -> None:
+def test_it_learns_first_what_is_normal() -> None:
     drift = Drift(1)
     assert not drift.feed(numbers([0.0] * (REFERENCE - 1)), np.zeros(REFERENCE - 1, np.int64))
     assert drift.learning
     assert drift.feed(numbers([0.0] + [3.0] * 400), np.zeros(401, np.int64))
-    drift.begin()
-    assert drift.learning
-    assert not drift.feed(numbers([3.0] * 2_000), np.zeros(2_000, np.int64))
+
+
+def test_drift_that_lasts_is_found_again_after_ever_longer() -> None:
+    drift, after = Drift(1), list[int]()
+    fed(drift, numbers([0.0] * REFERENCE))
+    for seed in range(4):
+        drift.rest()
+        found = fed(drift, numbers([2.0] * 4_000, seed))
+        assert found is not None
+        after.append(found // BLOCK)
+    assert after == [rests + after[0] - RESTS for rests in (RESTS, 2 * RESTS, 4 * RESTS, 8 * RESTS)]
+
+
+def test_what_was_chance_is_not_found_again() -> None:
+    drift = Drift(1)
+    fed(drift, numbers([0.0] * REFERENCE))
+    drift.rest()
+    assert fed(drift, numbers([0.0] * 4_000)) is None
 
 
 def test_a_number_that_never_changes_is_no_drift_and_then_is() -> None:

@@ -50,7 +50,7 @@ def steps(series: int, *times: int) -> list[Row]:
 def test_windows_are_those_that_the_trainer_makes_of_the_same_readings(sizes: list[int], gone: list[int]) -> None:
     rows = device([0, 2, 1, 0], each=80)
     rows = [row for row in rows if row[1] // 10 not in gone]
-    windows, parts, at = Windows(DATASET), [], 0
+    windows, parts, at = Windows(DATASET), list[list[Row]](), 0
     windows.define(NAMES)
     while at < len(rows):
         size = sizes[len(parts) % len(sizes)]

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import config
-from gateway.clean import LIMIT, MAX_TIME, Clean
+from gateway.clean import LIMIT, MAX_REMEMBERED, MAX_TIME, Clean, Remembered
 from gateway.records import Readings
+from protocol.columns import decode
 from protocol.settings import Duration
 
 SECOND = 10**9
@@ -201,3 +202,15 @@ def flat(state: Any) -> Any:
     if isinstance(state, list):
         return [flat(value) for value in state]
     return (state.dtype.str, state.tobytes()) if isinstance(state, np.ndarray) else state
+
+
+@pytest.mark.parametrize("apart", [1, 1 << 50], ids=["close together", "too far apart to be sorted as one integer"])
+@pytest.mark.parametrize("highest", [2, 999_999])
+def test_a_snapshot_has_identities_by_series_and_time(apart: int, highest: int) -> None:
+    memory = Remembered(1 << 60, MAX_REMEMBERED)
+    series, time = np.array([highest, 0, highest, 1], np.int32), np.array([5, 2, 3, 4]) * apart
+    memory.add(series, time, 0)
+    [block] = memory.snapshot()["generations"]
+    held = decode(block["packed"], {"series": np.int32, "time": np.int64}, max_rows=4)
+    assert held["series"].tolist() == [0, 1, highest, highest]
+    assert held["time"].tolist() == [2 * apart, 4 * apart, 3 * apart, 5 * apart]

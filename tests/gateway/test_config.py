@@ -128,6 +128,11 @@ def test_durations_and_sizes_are_text_with_units() -> None:
             id="a face beyond loopback",
         ),
         pytest.param(
+            SHORTEST + "[classify]\nmargin = 0.0",
+            "g.toml: classify.margin = 0.0: expected more than 0, less than 1",
+            id="a margin that is none",
+        ),
+        pytest.param(
             SHORTEST + '[models]\npublic_key = "c0ffee"',
             "g.toml: models.public_key = 'c0ffee': expected 64 hex digits, as `cloud run` prints them",
             id="half a key",

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from gateway.config import (
     Broker,
+    Classify,
     Clean,
     Duration,
     GatewayConfig,
@@ -62,6 +63,7 @@ def test_nothing_differs_from_itself() -> None:
         ({"devices": Broker(receive_maximum=9)}, ["devices.receive_maximum"], ["devices", "bus"]),
         ({"bus": Broker()}, ["bus"], ["bus"]),
         ({"tasks": Tasks(allow=())}, ["tasks.allow"], ["bus"]),
+        ({"classify": Classify(margin=0.1)}, ["classify.margin"], []),
         ({"models": Models()}, ["models.public_key"], ["bus"]),
         ({"score": (Score(name="pumps"),)}, ["score"], ["bus"]),
     ],

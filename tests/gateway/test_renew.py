@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from gateway import pipeline
 from gateway.config import (
     Broker,
+    Classify,
     Duration,
     GatewayConfig,
     Http,
@@ -335,6 +336,10 @@ async def test_a_cloud_and_a_bus_come_and_go(config: GatewayConfig, fake_broker:
         assert uplink is not None
         assert models is not None
         models.swap.refused["older"] = 3
+        assert gateway.classes is not None
+        classes, line = gateway.classes, gateway.classes.classify
+        assert await edited.reload(classify=Classify(margin=0.1)) == {"applied": 1}
+        assert (gateway.classes is classes, line._margin) == (True, 0.1)
         token.write_text("two")
         assert await edited.reload(bus=replace(bus, username="me")) == {"applied": 1}
         assert (gateway.out.uplink, gateway.secrets.uplink, uplink._token) == (uplink, "two", "two")

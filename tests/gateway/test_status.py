@@ -9,11 +9,13 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from gateway.classes import Standing
 from gateway.derive import Totals
 from gateway.records import Tally
 from gateway.reload import Reloads
 from gateway.score import Progress
-from gateway.status import Status, Vitals
+from gateway.status import Status
+from gateway.vitals import Vitals
 from protocol.errors import ConfigurationRefused
 from protocol.messages import LANES
 
@@ -49,6 +51,13 @@ WELL = Vitals(
     budget=(70, 80),
     journal_dropped={"disk_low": 90},
     frames_dropped={("telemetry", "budget"): 6, ("results", "disk_low"): 7},
+    classes=Standing(
+        {("state", "0"): 8, ("state", "2"): 9},
+        {"busy": 4},
+        {("state", "active"): 0, ("state", "personal"): 1},
+        {("state", "active"): 0.75},
+        {("state", "features"): 2},
+    ),
     reloads=Reloads(1_700_000_000 * 10**9, 250_000_000, outcomes={"applied": 2, "refused": 1, "unchanged": 0}),
 )
 
@@ -111,6 +120,13 @@ async def test_metrics_say_every_count_by_its_fixed_name(face: Face) -> None:
         'fieldgate_models_refused_total{reason="older"}': 2,
         'fieldgate_models_refused_total{reason="signature"}': 1,
         'fieldgate_models_unusable_total{reason="content"}': 2,
+        'fieldgate_windows_classified_total{class="0",model="state"}': 8,
+        'fieldgate_windows_classified_total{class="2",model="state"}': 9,
+        'fieldgate_classify_left_out_total{reason="busy"}': 4,
+        'fieldgate_classifier_used{by="active",model="state"}': 0,
+        'fieldgate_classifier_used{by="personal",model="state"}': 1,
+        'fieldgate_classifier_accuracy{by="active",model="state"}': 0.75,
+        'fieldgate_classifier_drifts_total{model="state",what="features"}': 2,
         "fieldgate_frames_sent_total": 40,
         "fieldgate_frames_receipted_total": 39,
         "fieldgate_cloud_connected": 1,
@@ -140,10 +156,18 @@ async def test_metrics_are_read_when_they_are_asked_for(face: Face) -> None:
 
 
 async def test_a_sync_is_counted_where_its_time_belongs(face: Face) -> None:
-    face.status.fsync.observe(0.004)
+    for seconds in (0.004, 0.005, 9.0):
+        face.status.fsync.observe(seconds)
     samples = await face.samples()
-    assert samples['fieldgate_journal_fsync_seconds_bucket{le="0.0025"}'] == 0
-    assert samples['fieldgate_journal_fsync_seconds_bucket{le="0.005"}'] == 1
+    syncs = {name: value for name, value in samples.items() if "fsync" in name and value}
+    bucket = "fieldgate_journal_fsync_seconds_bucket"
+    bounds = ("0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1.0", "2.5")
+    assert syncs == {
+        **{f'{bucket}{{le="{bound}"}}': 2 for bound in bounds},
+        f'{bucket}{{le="+Inf"}}': 3,
+        "fieldgate_journal_fsync_seconds_count": 3,
+        "fieldgate_journal_fsync_seconds_sum": 9.009,
+    }
 
 
 async def test_a_gateway_that_lacks_something_lives_and_is_not_ready(face: Face) -> None:

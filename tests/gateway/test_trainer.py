@@ -33,6 +33,7 @@ class Held:
 
     rows: list[tuple[int, int, float]]
     names: Sequence[str] = field(default_factory=lambda: list(NAMES))
+    shared: Sequence[str] = ()
     reads: int = 0
 
     @property

@@ -15,6 +15,7 @@ import numpy as np
 
 from cli.ask import Asked, ask
 from cli.broker import EmbeddedBroker
+from cloud.tokens import Tokens
 from gateway.classify.drift import BLOCK, REFERENCE
 from protocol.errors import CloudRefused
 from protocol.mqtt import MqttBus
@@ -78,7 +79,7 @@ async def hearing(broker: str, name: str) -> AsyncIterator[list[dict[str, Any]]]
     async def listen() -> None:
         async with bus.subscribe(topic(name, "classes")) as said:
             async for message in said:
-                heard.append(json.loads(message.payload))
+                heard.extend([json.loads(message.payload)])
 
     tasks = [asyncio.create_task(bus.run(), name="ear bus"), asyncio.create_task(listen(), name="ear")]
     try:
@@ -92,7 +93,8 @@ async def hearing(broker: str, name: str) -> AsyncIterator[list[dict[str, Any]]]
 
 async def begun(cloud: Cloud) -> bool:
     """Ask for a run; False while too few gateways are there."""
-    where = Asked(f"http://127.0.0.1:{cloud.port}")
+    token = Tokens.open(cloud.directory / "data").token_file("admin").read_text().strip()
+    where = Asked(f"http://127.0.0.1:{cloud.port}", token)
     try:
         await asyncio.to_thread(ask, where, "/v1/train", {"name": "state"}, "POST")
     except CloudRefused:

@@ -26,7 +26,9 @@ def one(which: str, values: Vector) -> dict[str, float]:
     return dict(zip(names, features.extract(which, values.reshape(1, -1, 1))[0].tolist(), strict=True))
 
 
-@pytest.mark.parametrize(("which", "count"), [("statistics/1", 48), ("spectrum/1", 33), ("motion/1", 111)])
+@pytest.mark.parametrize(
+    ("which", "count"), [("statistics/1", 48), ("spectrum/1", 33), ("course/1", 24), ("motion/1", 111)]
+)
 def test_a_set_has_as_many_features_as_names_and_never_another_number(which: str, count: int) -> None:
     names = features.names(which, CHANNELS)
     assert len(names) == len(set(names)) == count
@@ -34,7 +36,7 @@ def test_a_set_has_as_many_features_as_names_and_never_another_number(which: str
     assert (got.shape, got.dtype.name) == ((4, count), "float32")
 
 
-GOLDEN = {"statistics/1": -0.0133496, "spectrum/1": -0.4531554, "motion/1": 0.0656450}
+GOLDEN = {"statistics/1": -0.0133496, "spectrum/1": -0.4531554, "course/1": -0.0018178, "motion/1": 0.0656450}
 """A digest of each set for ever: another figure is another version."""
 
 
@@ -122,10 +124,20 @@ def test_channels_that_go_together_are_told_from_those_that_go_apart() -> None:
     assert got[names.index("length.mean")] == pytest.approx(np.sqrt(x**2 + (2 * x + 5) ** 2 + x**2).mean(), rel=1e-5)
 
 
+def test_a_course_of_eight_samples_is_the_samples_and_of_more_their_means() -> None:
+    eight = windows(2, 8, 3)
+    assert (features.extract("course/1", eight) == np.float32(eight.transpose(0, 2, 1).reshape(2, 24))).all()
+    assert features.extract("course/1", np.arange(20.0).reshape(1, 20, 1)).tolist() == [
+        [0.5, 3.0, 5.5, 8.0, 10.5, 13.0, 15.5, 18.0]
+    ]
+
+
 @pytest.mark.parametrize("which", ["motion/2", "", "x" * 999])
 def test_a_set_that_is_not_here_is_refused(which: str) -> None:
     for ask in (lambda: features.names(which, CHANNELS), lambda: features.extract(which, windows())):
-        with pytest.raises(ModelRefused, match="expected one of statistics/1, spectrum/1, motion/1") as refused:
+        with pytest.raises(
+            ModelRefused, match="expected one of statistics/1, spectrum/1, course/1, motion/1"
+        ) as refused:
             ask()
         assert refused.value.reason == "features"
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from cloud.room import Room
-from cloud.store import Applied, Batch, Greeted, Learnt, Part, Published, Totals
+from cloud.store import NO_ROWS, Applied, Batch, Greeted, Learnt, Part, Published, Totals
 from cloud.store.answers import (
     AccountView,
     AlertsPage,
@@ -171,9 +171,22 @@ class SqliteStore:
         """Give answers to tasks with a number above `after`."""
         return await self._read(lambda reader: reader.parts.parts(after, limit))
 
-    async def keep(self, machine: str, handled: int, state: bytes) -> None:
+    async def keep(self, machine: str, handled: int, state: bytes, rows: Mapping[str, bytes | None] = NO_ROWS) -> None:
         """Replace what a state machine keeps."""
-        await self._write(lambda writer: writer.parts.keep(machine, handled, state), len(state))
+        size = len(state) + sum(len(value or b"") for value in rows.values())
+        await self._write(lambda writer: writer.parts.keep(machine, handled, state, rows), size)
+
+    async def pass_over(self, machine: str, handled: int) -> None:
+        """Note how far a state machine has come."""
+        await self._write(lambda writer: writer.parts.pass_over(machine, handled), 0)
+
+    async def rows(self, machine: str, begins: str, after: str, limit: int) -> list[tuple[str, bytes]]:
+        """Give rows that a state machine keeps, whose key begins so and is above `after`, by key."""
+        return await self._read(lambda reader: reader.parts.rows(machine, begins, after, limit))
+
+    async def row(self, machine: str, key: str) -> bytes | None:
+        """Give one row that a state machine keeps."""
+        return await self._read(lambda reader: reader.parts.row(machine, key))
 
     async def kept(self, machine: str) -> tuple[int, bytes]:
         """Give how far a state machine has come, and what it keeps."""

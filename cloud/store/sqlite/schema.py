@@ -6,7 +6,7 @@ they are repeated: a window row holds integers only. Tables whose rows are found
 
 from __future__ import annotations
 
-VERSION = 3
+VERSION = 4
 
 PRAGMAS = (
     "PRAGMA locking_mode = EXCLUSIVE",  # one process, one connection: see the file's head in __init__
@@ -61,6 +61,11 @@ CREATE TABLE parts (
 CREATE TABLE machines (name TEXT PRIMARY KEY, handled INTEGER NOT NULL, state BLOB NOT NULL);
 """
 """`parts` are answers to tasks; `machines` what those that handle them keep, and how far they have come."""
+
+KEPT = """
+CREATE TABLE kept (machine TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, UNIQUE (machine, key));
+"""
+"""What a machine keeps beside its state, row by row, so that a change writes only what it changes."""
 
 TABLES = (
     """
@@ -128,6 +133,7 @@ CREATE TABLE quarantine (
     + MODELS
     + CLOCKS
     + WORK
+    + KEPT
     + DROPS
 )
 
@@ -151,7 +157,7 @@ INSERT INTO drops SELECT gateway, epoch, lane, cause, sum(last - first + 1), min
     iif(min(newest), max(newest), 0), max(stored) FROM losses GROUP BY gateway, epoch, lane, cause;
 """
 
-MIGRATIONS = {1: TO_VERSION_2 + MODELS, 2: TO_VERSION_3 + CLOCKS + WORK + DROPS + SUM_DROPS}
+MIGRATIONS = {1: TO_VERSION_2 + MODELS, 2: TO_VERSION_3 + CLOCKS + WORK + DROPS + SUM_DROPS, 3: KEPT}
 """What makes a version's tables the next version's."""
 
 ALERT = """
