@@ -20,7 +20,7 @@ demo: $(READY)
 	@$(BIN)/fieldgate demo $(ARGS)
 
 test: $(READY)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: $(READY)
 	@$(BIN)/ruff format --check .

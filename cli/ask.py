@@ -39,7 +39,7 @@ def ask(
     cloud: Asked,
     path: str,
     query: Mapping[str, object] | None = None,
-    method: Literal["GET", "POST"] = "GET",
+    method: Literal["GET", "POST", "DELETE"] = "GET",
     body: bytes | None = None,
 ) -> dict[str, Any]:
     """Ask for a path; CloudUnavailable if nobody answers, CloudRefused if the answer is no."""

@@ -1,37 +1,18 @@
-"""`fieldgate cloud`: run, check, gateways, models, trainings, ledger. What a command needs is imported when it runs."""
+"""`fieldgate cloud`, but for its jobs. What a command needs is imported when it runs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
-from cli.terminal import log_to_stderr, put_to_use, read_text
-from cloud import config
+from cli.reach import DATA, DIRECTORY, FILE, load, reached, with_cloud
+from cli.terminal import log_to_stderr, put_to_use
 from protocol.settings import UNITS_NS, parse_quantity
-
-if TYPE_CHECKING:
-    from cli.ask import Asked
-
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-DIRECTORY = click.Path(file_okay=False, path_type=Path)
-DATA = Path("fieldgate-cloud")
-"""Where a cloud without a configuration keeps its keys, tokens and database: here."""
 
 WITH_CONFIG = click.argument("config_file", metavar="[CONFIG]", required=False, type=FILE)
 WITH_DATA = click.option("--data", type=DIRECTORY, help=f"Keys, tokens and database; {DATA} here by default.")
-
-
-def with_cloud(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a command ask a running cloud."""
-    where = click.argument("where", metavar="[CONFIG|URL]", default="")
-    return where(
-        click.option("--token-file", type=FILE, help="The admin token, for a URL beyond this machine.")(command)
-    )
 
 
 class Shown(click.Group):
@@ -43,7 +24,23 @@ class Shown(click.Group):
         return super().parse_args(ctx, args if named else ["show", *args])
 
 
-@click.group()
+class Cloud(click.Group):
+    """A group whose command `jobs` is imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name all commands."""
+        return sorted([*super().list_commands(ctx), "jobs"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Give a command; None if there is none of that name."""
+        if cmd_name != "jobs":
+            return super().get_command(ctx, cmd_name)
+        from cli.jobs import jobs  # noqa: PLC0415 - loaded when needed
+
+        return jobs
+
+
+@click.group(cls=Cloud)
 def cloud() -> None:
     """Run and check the cloud, and enrol gateways."""
 
@@ -252,30 +249,3 @@ def duration(text: str) -> int:
         return parse_quantity(text, UNITS_NS, "a duration with its unit, such as 90m, 1h or 1d")
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is not {error}", param_hint="--since") from None
-
-
-def reached(where: str, token_file: Path | None) -> Asked:
-    """Say where a cloud is, by URL or configuration; the latter brings the admin token along."""
-    from cli.ask import Asked, url_of  # noqa: PLC0415 - loaded when needed
-
-    url = where
-    if not where.startswith(("http://", "https://")):
-        settings = load(Path(where) if where else None)
-        url = url_of(settings)
-        own = Path(settings.data) / "admin.token"
-        token_file = token_file or (own if own.is_file() else None)
-    return Asked(url, read_text(token_file).strip() if token_file else "")
-
-
-def load(path: Path | None, *, listen: str | None = None, data: Path | None = None) -> config.CloudConfig:
-    """Read a cloud's configuration, or take the defaults; options win. ConfigurationRefused explains."""
-    changes = {name: str(value) for name, value in (("listen", listen), ("data", data)) if value is not None}
-    if path is None:
-        return config.parse(_toml({"data": str(DATA)} | changes), "(options)")
-    settings = config.parse(read_text(path), str(path))
-    config.parse(_toml({"data": settings.data} | changes), "(options)")
-    return msgspec.structs.replace(settings, **changes)
-
-
-def _toml(values: dict[str, str]) -> str:
-    return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())

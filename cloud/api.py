@@ -17,8 +17,10 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import hdrs, web
 
+from cloud.dispatch import Dispatch
 from cloud.fleet import Fleet
 from cloud.ingest import Ingest
+from cloud.jobs import MAX_SPEC, Spec, read_spec
 from cloud.live import Live
 from cloud.metrics import Counters, Metrics
 from cloud.publish import Publish
@@ -28,6 +30,7 @@ from cloud.routes import (
     ErrorBody,
     FramesView,
     GatewaysBody,
+    JobsBody,
     LatencyView,
     LedgerBody,
     ModelsBody,
@@ -48,7 +51,7 @@ from cloud.tokens import Tokens
 from cloud.trainings import Trainings
 from protocol import __version__
 from protocol.endpoints import is_loopback
-from protocol.errors import ModelRefused, StoreUnavailable
+from protocol.errors import JobRefused, ModelRefused, StoreUnavailable
 from protocol.settings import NAME
 
 log = logging.getLogger("fieldgate.api")
@@ -91,14 +94,16 @@ class Api:
     pages: Path
     publish: Publish | None = None  # None: no models are made
     trainings: Trainings | None = None
+    dispatch: Dispatch | None = None  # None: no gateway can be asked
 
     def add_to(self, app: web.Application) -> None:
         """Add all routes, the page, and what every answer shares."""
         app.middlewares.append(_explain)
         app.on_response_prepare.append(_secure)
         for route in ROUTES:
-            add = app.router.add_get if route.method == "GET" else app.router.add_post
-            add(route.path, self._served(route))
+            methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
+            for method in methods:
+                app.router.add_route(method, route.path, self._served(route))
         app.router.add_get("/login", self._login)
         app.router.add_get("/", self._page)
         if self._built:
@@ -112,7 +117,7 @@ class Api:
                 self._check_reader(request)
             elif route.access == "admin":
                 self._check_admin(_bearer(request))
-            return await answer(request, route.read(request.query))
+            return await answer(request, route.read({**request.query, **request.match_info}))
 
         return serve
 
@@ -253,6 +258,38 @@ class Api:
             raise ApiRefused(409, f"{name}: {lacking}", "query", "wait, and ask again")
         return self.trainings
 
+    async def _jobs(self, _request: web.Request, _query: Query) -> web.StreamResponse:
+        return _json(JobsBody(self.dispatch.views() if self.dispatch is not None else []))
+
+    async def _submit(self, request: web.Request, _query: Query) -> web.StreamResponse:
+        try:
+            return _json(await self._dispatching().submit(await _spec(request)))
+        except JobRefused as refused:
+            raise _no_job(refused) from None
+
+    async def _plan(self, request: web.Request, _query: Query) -> web.StreamResponse:
+        try:
+            return _json(await self._dispatching().plan(await _spec(request)))
+        except JobRefused as refused:
+            raise _no_job(refused) from None
+
+    async def _job(self, _request: web.Request, query: Query) -> web.StreamResponse:
+        try:
+            return _json(self._dispatching().view(query["id"]))
+        except KeyError:
+            raise _no_such_job(query["id"]) from None
+
+    async def _cancel(self, _request: web.Request, query: Query) -> web.StreamResponse:
+        try:
+            return _json(await self._dispatching().cancel(query["id"]))
+        except KeyError:
+            raise _no_such_job(query["id"]) from None
+
+    def _dispatching(self) -> Dispatch:
+        if self.dispatch is None:
+            raise ApiRefused(409, "this cloud reaches no gateway", "its configuration", "give it a [bus]")
+        return self.dispatch
+
     async def _stats(self, _request: web.Request, _query: Query) -> web.StreamResponse:
         counts = self.counters
         latency = LatencyView(counts.lag.quantile_ms(0.5), counts.lag.quantile_ms(0.99))
@@ -300,6 +337,22 @@ def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -
 def _bearer(request: web.Request) -> str:
     kind, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     return token.strip() if kind.lower() == "bearer" else ""
+
+
+async def _spec(request: web.Request) -> Spec:
+    if request.content_length is None or request.content_length > MAX_SPEC:
+        raise JobRefused("spec", f"{request.content_length} bytes, up to {MAX_SPEC} that are announced")
+    return read_spec(await request.read())
+
+
+def _no_such_job(name: str) -> ApiRefused:
+    return ApiRefused(404, f"no job {name!r}", "path", "take an id from /v1/jobs")
+
+
+def _no_job(refused: JobRefused) -> ApiRefused:
+    if refused.reason == "busy":
+        return ApiRefused(503, refused.detail, "the cloud's jobs", "try again later", retry_after_s=10)
+    return ApiRefused(400, refused.detail, refused.reason, "see /openapi.json, or `fieldgate cloud jobs run --help`")
 
 
 @web.middleware

@@ -11,7 +11,7 @@
 | `store` | one thread, one connection, the transaction |
 | `ingest` | a task per connection, and one that commits for it |
 | `live` | a queue per viewer |
-| `trainings` | likewise: a task each to decide and to say |
+| `trainings`, `dispatch` | likewise: a task each to decide and to say (`leases`) |
 | `publish` | when `[bus]` is configured: the broker's connection, and a task each to make, give and answer |
 | this file | opening, the retention task, and the end |
 
@@ -36,6 +36,7 @@ from aiohttp import web
 from cloud.api import Api
 from cloud.bus import connect
 from cloud.config import CloudConfig
+from cloud.dispatch import Dispatch
 from cloud.firstrun import describe_first_run, describe_page
 from cloud.fleet import Fleet
 from cloud.ingest import Ingest
@@ -77,6 +78,7 @@ def create_app(config: CloudConfig, *, clock: Callable[[], int] = time.time_ns, 
 
     def on_state(connected: bool, why: str) -> None:
         trainings.on_state(connected, why)
+        dispatch.on_state(connected, why)
 
     publish = Publish(store, live, counters, signer=signer, settings=config.models, clock=clock, on_state=on_state)
     trainings = Trainings(
@@ -88,11 +90,14 @@ def create_app(config: CloudConfig, *, clock: Callable[[], int] = time.time_ns, 
         promote=publish.promote,
         tell=live.stage,
     )
+    dispatch = Dispatch(store, fleet, config.compute, config.labels, signer=signer, clock=clock, tell=live.job)
     bus = connect(config.bus) if config.bus else None
 
     def on_news(gateway: str, news: News) -> None:
         publish.on_news(gateway, news)
         trainings.on_news(gateway, news)
+        if news.parts:
+            dispatch.look()
 
     ingest = Ingest(
         store,
@@ -106,7 +111,8 @@ def create_app(config: CloudConfig, *, clock: Callable[[], int] = time.time_ns, 
     )
     metrics = Metrics(counters, fleet, lambda: live.viewers, lambda: publish.registry.versions)
     guarded, publishing = not config.loopback, publish if bus is not None else None
-    api = Api(store, tokens, fleet, live, ingest, counters, metrics, guarded, pages, publishing, trainings)
+    parts = (store, tokens, fleet, live, ingest, counters, metrics)
+    api = Api(*parts, guarded, pages, publishing, trainings, dispatch if bus is not None else None)
     app = web.Application()
     app[API], app[STORE] = api, store
     api.add_to(app)
@@ -194,6 +200,8 @@ async def _opened(
                 await stack.enter_async_context(_beside(publish.run(bus), "publish"))
                 assert api.trainings is not None
                 await stack.enter_async_context(_beside(api.trainings.run(bus), "trainings"))
+                assert api.dispatch is not None
+                await stack.enter_async_context(_beside(api.dispatch.run(bus), "jobs"))
             yield
     finally:
         await api.store.close()

@@ -36,6 +36,10 @@ class Fleet:
         """Whether a gateway is connected."""
         return gateway in self._connections
 
+    def knows(self, gateway: str) -> bool:
+        """Whether a gateway has ever called."""
+        return gateway in self._views
+
     def opened(self, hello: Hello, connection: int, now: int) -> None:
         """Note that a gateway said hello on a connection."""
         view = self._view(hello.gateway)

@@ -5,6 +5,7 @@
     event: alert      an alert, as /v1/alerts has it    after the commit that stored it first
     event: model      {"model", "version", "outcome", "reason"}, and "gateway" but for "published"
     event: training   a stage that ended, as /v1/trainings has it
+    event: job        a job that changed, as /v1/jobs has it
     event: skipped    {"rows": n}                  the viewer was too slow; the store has them
 
 A viewer that does not read loses rows, alerts and words about models, counted as rows, and never slows a commit: what
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 from cloud.fleet import Fleet
 from cloud.store import News, Stored
-from cloud.store.answers import StageView
+from cloud.store.answers import JobView, StageView
 
 MAX_EVENTS = 256
 MAX_ROWS = 1000
@@ -103,6 +104,10 @@ class Live:
     def stage(self, ended: StageView) -> None:
         """Show that a stage of a training has ended."""
         self._show("training", ended)
+
+    def job(self, changed: JobView) -> None:
+        """Show how a job stands."""
+        self._show("job", changed)
 
     def fleet_changed(self) -> None:
         """Show the fleet now."""

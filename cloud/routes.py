@@ -14,11 +14,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from cloud.placement import Plan
 from cloud.store import MAX_ROWS
 from cloud.store.answers import (
     AccountView,
     AlertsPage,
     GatewayView,
+    JobView,
     LaneView,
     ModelView,
     QuarantinedView,
@@ -110,6 +112,12 @@ class TrainingsBody(msgspec.Struct):
     trainings: list[TrainingView]
 
 
+class JobsBody(msgspec.Struct):
+    """All jobs that are remembered, newest first, without parts and results."""
+
+    jobs: list[JobView]
+
+
 class LatencyView(msgspec.Struct):
     """Milliseconds from the end of a window to its commit, since this cloud started."""
 
@@ -165,6 +173,7 @@ class Parameter:
     required: bool = False
     least: int = 0
     most: int = INT64
+    place: Literal["query", "path"] = "query"
 
     @property
     def expectation(self) -> str:
@@ -202,7 +211,7 @@ class Parameter:
         return value
 
     def _refused(self, what: str) -> ApiRefused:
-        return ApiRefused(400, f"{self.name} {what}", f"query parameter {self.name}", f"give {self.expectation}")
+        return ApiRefused(400, f"{self.name} {what}", f"{self.place} parameter {self.name}", f"give {self.expectation}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +227,7 @@ class Route:
     access: Literal["open", "reader", "gateway", "admin"]
     answer: type | str  # a struct for JSON, or a media type
     parameters: tuple[Parameter, ...] = ()
-    method: Literal["GET", "POST"] = "GET"
+    method: Literal["GET", "POST", "DELETE"] = "GET"
     body: str = ""  # media type of what is sent; "" is nothing
 
     def read(self, query: Mapping[str, str]) -> dict[str, Any]:
@@ -234,6 +243,11 @@ class Route:
 
 LIMIT = Parameter("limit", "int", "how many at most", 1000, least=1, most=MAX_ROWS)
 GATEWAY = Parameter("gateway", "text", "of this gateway only")
+
+ID = Parameter("id", "text", "the job's name", required=True, place="path")
+SPEC = """Of `work` (what is computed), all else may be left out: `series` and `gateways` (patterns of names; `@label`),
+`from` and `to` (event time, ns) or `last` ("24h"), `params` (the work's own), `priority` (1 to 100), `deadline`
+("10m"), `partial` (true: what has not answered by then is left out), `limit` (readings, for work that sends some)."""
 
 ROUTES = (
     Route("/v1/gateways", "gateways", "The fleet.", "reader", GatewaysBody),
@@ -359,6 +373,19 @@ ROUTES = (
         (Parameter("name", "text", "the training's name", required=True),),
         "POST",
     ),
+    Route("/v1/jobs", "jobs", "Jobs over the fleet, newest first.", "reader", JobsBody),
+    Route("/v1/jobs", "submit", "Begin a job. " + SPEC, "admin", JobView, method="POST", body="application/json"),
+    Route(
+        "/v1/plan",
+        "plan",
+        "Say where each part of a job would be computed, why, what it would cost and when it would end.",
+        "admin",
+        Plan,
+        method="POST",
+        body="application/json",
+    ),
+    Route("/v1/jobs/{id}", "job", "A job with its parts and its result.", "reader", JobView, (ID,)),
+    Route("/v1/jobs/{id}", "cancel", "End a job; nothing of it is merged.", "admin", JobView, (ID,), "DELETE"),
     Route("/v1/quarantine", "quarantine", "Frames that were not understood.", "reader", QuarantineBody, (LIMIT,)),
     Route("/v1/stats", "stats", "What this cloud did since it started.", "reader", StatsBody),
     Route(
@@ -423,7 +450,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     about = parameter.about + (f"; {parameter.expectation}" if parameter.kind == "ids" else "")
     return {
         "name": parameter.name,
-        "in": "query",
+        "in": parameter.place,
         "required": parameter.required,
         "description": about,
         "schema": schema,

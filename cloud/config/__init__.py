@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+import msgspec
+
 from cloud.config.training import Training, training_contradictions
 from protocol.endpoints import Broker, broker_contradictions, is_loopback, split_address
 from protocol.errors import ConfigurationRefused
@@ -56,6 +58,14 @@ class Models(Section, frozen=True):
     chunk: Size = Size(256 << 10)  # bytes sent at once, if a gateway asks for so many
 
 
+class Compute(Section, frozen=True):
+    """What jobs over the fleet take at once."""
+
+    at_once: int = 256  # gateways that compute
+    per_gateway: int = 1  # parts
+    workers: int = 2  # processes that merge
+
+
 class CloudConfig(Section, frozen=True):
     """The whole file."""
 
@@ -67,6 +77,8 @@ class CloudConfig(Section, frozen=True):
     bus: Bus | None = None  # None: statistics are kept, and no models are made
     models: Models = Models()
     training: tuple[Training, ...] = ()
+    compute: Compute = Compute()
+    labels: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)  # patterns of gateways' names, by label
 
     @property
     def address(self) -> tuple[str, int]:
@@ -108,7 +120,14 @@ def _contradictions(config: CloudConfig) -> Iterator[Contradiction]:
     if config.bus is not None:
         yield from _bus_contradictions(config.bus)
     yield from _models_contradictions(config.models)
+    yield from _compute_contradictions(config.compute)
     yield from training_contradictions(config.training, bus=config.bus is not None)
+
+
+def _compute_contradictions(compute: Compute) -> Iterator[Contradiction]:
+    for key, most in (("at_once", 10_000), ("per_gateway", 16), ("workers", 64)):
+        if not 1 <= (value := getattr(compute, key)) <= most:
+            yield f"compute.{key}", value, f"1 to {most}"
 
 
 def _bus_contradictions(bus: Bus) -> Iterator[Contradiction]:

@@ -188,7 +188,7 @@ class Federation:
 
 def is_round(job: str) -> bool:
     """Whether a job's name is that of a training's stage, `{training}.{run}.{round}`; jobs' names have no dots."""
-    return job.count(".") >= 2  # noqa: PLR2004 - see above
+    return job.count(".") >= 2
 
 
 def _due(line: _Line) -> int:

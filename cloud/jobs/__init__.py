@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cloud.jobs.jobs import MAX_PARTS, MAX_RUNNING, Jobs, summary
 from cloud.jobs.sites import Bounds
-from cloud.jobs.spec import Spec, chosen, read_spec
+from cloud.jobs.spec import MAX_SPEC, Spec, chosen, question, read_spec, terms
 from cloud.jobs.state import (
     CLOUD,
     NEVER,
@@ -28,6 +28,7 @@ __all__ = [
     "CLOUD",
     "MAX_PARTS",
     "MAX_RUNNING",
+    "MAX_SPEC",
     "NEVER",
     "Ask",
     "Bounds",
@@ -44,6 +45,8 @@ __all__ = [
     "TakeBack",
     "Terms",
     "chosen",
+    "question",
     "read_spec",
     "summary",
+    "terms",
 ]

@@ -174,12 +174,15 @@ class Jobs:
         self._failed(job, part, lease.site, body.reason, now, lost=lost)
         return [*given, *self._settle(job, now), *self._fill(now)]
 
-    def merged(self, job: str, result: bytes, reason: str, now: int) -> list[Instruction]:
-        """Say what merging came to: a result, or why there is none."""
+    def merged(self, job: str, result: bytes, reason: str, now: int, refused: Iterable[str] = ()) -> list[Instruction]:
+        """Say what merging came to: a result, or why there is none; and whose answers are nobody's."""
         found = self.jobs.get(job)
         if found is None or found.state != MERGING:
             return []
         found.result = result
+        for gateway in refused:
+            found.parts[gateway].outcome, found.parts[gateway].reason = "lost", "part"
+            found.reason = "lost"
         return self._end(found, FAILED if reason else DONE, reason, now)
 
     def cancel(self, job: str, now: int) -> list[Instruction]:
@@ -218,7 +221,7 @@ class Jobs:
         heappush(self._times, (job.terms.deadline, job.id, "", 0))
         for gateway, part in job.parts.items():
             for lease in part.leases:
-                self._sites.begin(job.id, lease.site, 0.0)
+                self._sites.begin(job.id, lease.site, part.place.seconds)
                 self._watch(job, part, lease)
             if part.after:
                 heappush(self._times, (part.after, job.id, gateway, 0))
@@ -287,7 +290,7 @@ class Jobs:
 
     def _over(self, job: Job, part: Part, lease: Lease, now: int) -> None:
         part.leases = [one for one in part.leases if one is not lease]
-        self._sites.end(job.id, lease.site, (now - lease.began) / S - part.place.seconds)
+        self._sites.end(job.id, lease.site, part.place.seconds, (now - lease.began) / S)
         self.changed.add(job.id)
 
     def _count(self, job: Job, part: Part, lease: Lease | None, body: PartBody, now: int) -> list[Instruction]:
@@ -352,7 +355,7 @@ class Jobs:
     def _end(self, job: Job, state: str, reason: str, now: int) -> list[Instruction]:
         job.state, job.ended, job.reason = state, now, reason or job.reason
         self._leave(job)
-        kept = tuple(gateway for gateway, part in job.parts.items() if part.outcome == "done")
+        kept = tuple(gateway for gateway, part in job.parts.items() if part.counted)
         self._forget()
         return [Ended(job.id, state, kept)]
 

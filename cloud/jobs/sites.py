@@ -5,8 +5,9 @@ Rules:
 1. At most `each` leases at a gateway, `here` in the cloud, `most` in all; a lease of a gateway that is away counts only
    for that gateway.
 2. Of the jobs that have something for a free place the one comes next that has spent least, by its priority: a lease is
-   charged as it begins with what it is thought to take, and set right as it ends. A job that begins later begins where
-   the least of the others stands, so nobody makes up for time in which it was not there.
+   charged as it begins with what it is thought to take, and set right as it ends. A job that begins, or had nothing to
+   do, stands where the least of those that have stands without what is under way: it makes up for leases that were
+   given just before it came, and not for time in which it was not there.
 3. A job's parts come in the order of its plan.
 
 A step costs the logarithm of what waits: a part whose places are taken waits there, and is looked at again when one is
@@ -50,6 +51,8 @@ class _Site:
 class _Line:
     weight: int
     spent: float
+    under_way: float = 0.0  # of it, thought of leases that have not ended
+    leases: int = 0
     ready: list[Ready] = field(default_factory=list)  # a heap
     standing: bool = False  # whether it is in the heap of lines
 
@@ -63,23 +66,24 @@ class Sites:
         self._sites: dict[str, _Site] = {CLOUD: _Site(there=True)}
         self._lines: dict[str, _Line] = {}
         self._heap: list[tuple[float, str]] = []
-        self._level = 0.0
 
     def open(self, job: str, weight: int, spent: float | None = None) -> None:
         """Take a job in; `spent` is what it had spent before a restart."""
-        self._lines[job] = _Line(weight, self._level if spent is None else spent)
+        self._lines[job] = _Line(weight, self._level() if spent is None else spent)
 
     def close(self, job: str) -> None:
         """Let a job go: what it has waiting is passed over."""
         del self._lines[job]
 
     def spent(self, job: str) -> float:
-        """Give what a job has spent."""
-        return self._lines[job].spent
+        """Give what a job has spent, without what is under way."""
+        return self._lines[job].spent - self._lines[job].under_way
 
     def offer(self, job: str, ready: Ready) -> None:
         """Let a part be tried as soon as one of its places is free."""
         line = self._lines[job]
+        if not line.ready and not line.leases:
+            line.spent = max(line.spent, self._level())
         heappush(line.ready, ready)
         self._stand(job, line)
 
@@ -113,15 +117,19 @@ class Sites:
         found.leases += 1
         self.leases += found.there
         if (line := self._lines.get(job)) is not None:
+            line.leases += 1
             line.spent += seconds / line.weight
+            line.under_way += seconds / line.weight
 
-    def end(self, job: str, site: str, more: float = 0.0) -> None:
-        """Note that a lease is over, which took so many seconds more than was thought."""
+    def end(self, job: str, site: str, thought: float, took: float) -> None:
+        """Note that a lease is over: how many seconds it was thought to take, and took."""
         found = self._sites[site]
         found.leases -= 1
         self.leases -= found.there
         if (line := self._lines.get(job)) is not None:
-            line.spent += more / line.weight
+            line.leases -= 1
+            line.spent += (took - thought) / line.weight
+            line.under_way -= thought / line.weight
         self._wake(site, found)
 
     def choose(self) -> Iterator[tuple[str, str, str]]:
@@ -135,7 +143,6 @@ class Sites:
             if spent < line.spent:
                 self._stand(job, line)
                 continue
-            self._level = max(self._level, spent)
             if (found := self._first(job, line)) is not None:
                 yield job, *found
                 if self._lines.get(job) is line:
@@ -155,6 +162,11 @@ class Sites:
         if line.ready and not line.standing:
             line.standing = True
             heappush(self._heap, (line.spent, job))
+
+    def _level(self) -> float:
+        """Where the least of those that have something to do stands."""
+        busy = [line.spent - line.under_way for line in self._lines.values() if line.leases or line.ready]
+        return min(busy, default=0.0)
 
     def _room(self, site: str) -> int:
         return self.bounds.here if site == CLOUD else self.bounds.each

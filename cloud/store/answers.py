@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 
@@ -274,3 +276,49 @@ class TrainingView(msgspec.Struct):
     before: float | None  # of what was in force then
     history: list[StageView]
     drifted: list[str] = []  # gateways that say so, for which no run has begun yet
+
+
+class JobPartView(msgspec.Struct):
+    """One gateway's part of a job. Event times (ns), [from, to): those asked for, those of what was found."""
+
+    gateway: str
+    state: str  # "open": not asked, or away; "asked", "done", "lost"
+    reason: str  # of the last failure
+    attempts: int
+    readings: int
+    bytes: int
+    cpu_s: float
+    predicted_s: float
+    asked: tuple[int, int]
+    held: tuple[int, int]
+    ended: int
+
+
+class JobView(msgspec.Struct):
+    """A job: what was asked for, how it stands, and how complete it is; 0 in `start` and `end` is without bound."""
+
+    id: str
+    work: str
+    series: list[str]
+    gateways: list[str]
+    start: int = msgspec.field(name="from")
+    end: int = msgspec.field(name="to")
+    priority: int
+    deadline: int
+    state: str  # "running", "merging", "done", "failed" or "cancelled"
+    reason: str  # why it is not whole, or has failed
+    began: int
+    ended: int
+    seconds: float  # so far
+    predicted_s: float
+    parts: int
+    done: int
+    lost: int
+    waiting: int  # asked, and have not answered
+    complete: float  # share of the parts that are done
+    readings: int
+    bytes: int  # of answers
+    cpu_s: float
+    held: tuple[int, int]  # event times of what was found
+    each: list[JobPartView] = []
+    result: Any = None

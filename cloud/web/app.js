@@ -9,6 +9,7 @@ import { Card } from "./card.js";
 import * as feed from "./feed.js";
 import { Models, has } from "./models.js";
 import { Learning } from "./learning.js";
+import { Jobs, SHOWN as JOBS_SHOWN, runs } from "./jobs.js";
 import { Ledger } from "./ledger.js";
 import { Fleet, SignIn, Totals, rates } from "./tables.js";
 import { Picker } from "./picker.js";
@@ -39,6 +40,8 @@ const state = {
   said: null, // to a screen reader
   models: [],
   trainings: [],
+  jobs: [], // newest first
+  results: new Map(), // whole jobs that have ended, by id
   ledger: {},
   trouble: "",
 };
@@ -73,6 +76,11 @@ function App() {
         <p class="about">What gateways learn together, each from its own readings: a stage ends when all who were asked
           have answered. How often the model is right is said by the gateways, of readings nobody has learnt from.</p>
         <${Learning} trainings=${state.trainings} />
+      </section>`}
+      ${state.jobs.length > 0 && html`<section aria-labelledby="jobs">
+        <h2 id="jobs">Jobs</h2>
+        <p class="about">Questions about raw history: each gateway computes its part where its readings are.</p>
+        <${Jobs} jobs=${state.jobs} results=${state.results} />
       </section>`}
       <section aria-labelledby="series">
         <div class="bar"><h2 id="series">Series</h2>
@@ -216,6 +224,10 @@ const live = new feed.Live({
   model() {
     asking ||= setTimeout(() => guarded(loadModels), ASK_AFTER);
   },
+  job(told) {
+    state.jobs = [told, ...state.jobs.filter((one) => one.id !== told.id)].sort((one, other) => other.began - one.began);
+    guarded(loadResults);
+  },
   training() {
     askingTrainings ||= setTimeout(() => guarded(loadTrainings), ASK_AFTER);
   },
@@ -248,7 +260,7 @@ async function refresh() {
   const [gateways] = await Promise.all([feed.gateways(), loadSeries(), loadAlerts(), loadLedger()]);
   takeFleet(gateways);
   show();
-  await Promise.all([loadModels(), loadTrainings(), plots.catchUp()]);
+  await Promise.all([loadModels(), loadTrainings(), loadJobs(), plots.catchUp()]);
 }
 
 async function loadSeries() {
@@ -278,6 +290,19 @@ async function loadTrainings() {
   clearTimeout(askingTrainings);
   askingTrainings = 0;
   if (state.gateways.some(has.models)) state.trainings = await feed.trainings();
+  show();
+}
+
+async function loadJobs() {
+  if (state.gateways.some(has.models)) state.jobs = await feed.jobs();
+  await loadResults();
+}
+
+/** What came of the jobs shown: asked for once, when they have ended. */
+async function loadResults() {
+  for (const job of state.jobs.slice(0, JOBS_SHOWN)) {
+    if (!runs(job) && !state.results.has(job.id)) state.results.set(job.id, await feed.job(job.id));
+  }
   show();
 }
 

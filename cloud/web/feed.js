@@ -60,6 +60,11 @@ export const models = async () => (await get("v1/models", { limit: 1 })).models;
 /** What gateways learn together. */
 export const trainings = async () => (await get("v1/trainings")).trainings;
 
+/** Jobs over the fleet, newest first; one of them with its parts and its result. */
+export const jobs = async () => (await get("v1/jobs")).jobs;
+
+export const job = (id) => get(`v1/jobs/${encodeURIComponent(id)}`);
+
 const ns = (ms) => BigInt(Math.floor(ms)) * 1_000_000n;
 
 /** All windows of a series from `from` to before `to` (ms); at most PAGES pages of them, given page by page. */
@@ -105,6 +110,7 @@ export class Live {
     this.#hear(source, "windows", (body) => this.on.windows(body.rows));
     this.#hear(source, "alert", (body) => this.on.alert(body));
     this.#hear(source, "model", (body) => this.on.model(body));
+    this.#hear(source, "job", (body) => this.on.job(body));
     this.#hear(source, "training", (body) => this.on.training(body));
     this.#listen();
   }

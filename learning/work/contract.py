@@ -2,8 +2,9 @@
 
 Laws, checked for all in `tests/learning/test_work.py`: merging is associative and commutative, exactly for counts, else
 to rounding or the bound that a task states; the parts of any split of the readings merge to the part of the whole; the
-part of no readings changes nothing. Parts are a State's bytes (`protocol.columns`); whoever reads one takes it for a
-stranger's: ModelRefused("part").
+part of no readings changes nothing. Rows of series side by side, and spectra, add up for a split that parts no row and
+no run, as gateways do (`aligned`, `spectrum`). Parts are a State's bytes (`protocol.columns`); whoever reads one takes
+it for a stranger's: ModelRefused("part").
 
 A user's own work is any object that keeps this contract, as an entry point of the group `fieldgate.work`, installed on
 both sides.
@@ -36,6 +37,7 @@ class Work(Protocol):
     name: str  # protocol.tasks.WORD
     version: int
     params: type[msgspec.Struct]  # beside which series and what time, which every job says
+    raw: bool  # its part has readings in it: refused where a series is not shared; work that does not say so has
 
     def map(self, batches: Iterable[Batch], params: Any) -> bytes:
         """Give the part of these readings; memory bounded by the part, not by the readings."""

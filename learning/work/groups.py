@@ -46,15 +46,20 @@ class Groups:
         """Give the group of each reading, shape (n,)."""
         if len(self._of) < len(batch.names):
             self._of = np.concatenate([self._of, np.full(len(batch.names) - len(self._of), -1)])
-        if len(batch.series) and (batch.series == batch.series[0]).all():
-            found = np.broadcast_to(self._of[batch.series[0]], batch.series.shape)  # as large as one number
-        else:
-            found = self._of[batch.series]
+        series = batch.series
+        if len(series) and (series == series[0]).all():
+            if self._of[series[0]] < 0:
+                self._see(batch, series[:1])
+            return np.full(len(series), self._of[series[0]])
+        found = self._of[series]
         if len(found) and found.min() < 0:
-            for series in np.unique(batch.series[found < 0]).tolist():
-                self._of[series] = self._number(group_of(batch.names[series], self._by))
-            return self._of[batch.series]
+            self._see(batch, np.unique(series[found < 0]))
+            found = self._of[series]
         return found
+
+    def _see(self, batch: Batch, fresh: NDArray[np.int32]) -> None:
+        for series in fresh.tolist():
+            self._of[series] = self._number(group_of(batch.names[series], self._by))
 
     def _number(self, name: str) -> int:
         if name not in self._numbers:
@@ -77,7 +82,7 @@ class Runs(NamedTuple):
 def runs(groups: NDArray[np.int64], *columns: NDArray[Any]) -> Runs:
     """Bring columns into the order of at least one group; within a group they stay as they were."""
     first = groups[0]
-    if not groups.strides[0] or (groups == first).all():
+    if (groups == first).all():
         return Runs(groups[:1], np.zeros(1, np.int64), np.array([len(groups)]), columns)
     if (groups[1:] < groups[:-1]).any():
         narrow = groups.astype(np.uint16) if groups.max() < _NARROW else groups  # 16 bits are sorted by radix

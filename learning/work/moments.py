@@ -105,7 +105,8 @@ def _alone(value: NDArray[np.float64]) -> tuple[Any, Any, Any, Any]:
     mean = value.sum() / len(value)
     about = value - mean
     over = about.sum() / len(value)  # what rounding left over
-    return mean + over, max(np.dot(about, about) - over**2 * len(value), 0.0), value.min(), value.max()
+    scatter = np.square(about, out=about).sum() - over**2 * len(value)
+    return mean + over, max(scatter, 0.0), value.min(), value.max()
 
 
 def _each(value: NDArray[np.float64], found: Runs) -> tuple[Any, Any, Any, Any]:

@@ -22,6 +22,7 @@ from tests.bench import (
     detectors,
     drain,
     drift,
+    jobs_virtual,
     learning,
     learning_fleet,
     quiet,
@@ -46,6 +47,7 @@ ROWS: dict[str, Callable[[], Iterator[Figures]]] = {
     "broker": broker.measure,
     "latency": uplink.latency,
     "alert": alert.measure,
+    "alert_training": alert.while_training,
     "wire": uplink.wire,
     "start": quiet.start_up,
     "idle": quiet.idle,
@@ -56,6 +58,7 @@ ROWS: dict[str, Callable[[], Iterator[Figures]]] = {
     "drain": drain.measure,
     "ceiling": ceiling.measure,
     "work": work.measure,
+    "jobs_virtual": jobs_virtual.measure,
 }
 
 

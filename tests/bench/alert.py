@@ -3,6 +3,7 @@
 100 devices send ten readings a second each, QoS 1. A rule looks at their windows of a second, which are low and high by
 turns, so every device is alerted every other second; the clocks of the devices are apart, so their windows end evenly
 over the second. A [[score]] judges the same windows. The gateway is the whole process, with fsync and checkpoints.
+In the row with jobs the cloud asks for one after the other, over all that is recorded; they run on the gateway's core.
 
 | figure | from | to |
 |---|---|---|
@@ -15,9 +16,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
+import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,16 +32,24 @@ import numpy as np
 
 from cli.broker import EmbeddedBroker
 from cli.link import Link, connect
+from cloud.tokens import Tokens
 from gateway.config import Broker
+from protocol.identity import Signer
+from protocol.jobs import Question
+from protocol.tasks import Task, seal
 from protocol.topics import topic
 from tests.bench.broker import mosquitto
-from tests.bench.rig import LOAD_CORE, WORK_CORE, free_port, gateway, scratch
+from tests.bench.rig import LOAD_CORE, WORK_CORE, free_port, gateway, scratch, start
 
 MS = 10**6
 S = 10**9
 DEVICES, A_SECOND = 100, 10
 SETTLE_S, MEASURE_S = 15, 60
 """The detectors are warm after ten windows."""
+
+JOBS = ("moments", "quantiles", "top_anomalies", "histogram")
+JOB_S = 0.5
+SIGNER = Signer.from_seed(bytes(range(32)))
 
 RULE = "high"
 CONFIGURATION = f"""
@@ -52,6 +64,35 @@ when = "value > 50"
 warmup = 10
 [journal]
 checkpoint_interval = "20s"
+"""
+
+
+CLOUD = """
+listen = "127.0.0.1:{port}"
+data = "{data}"
+[bus]
+url = "{broker}"
+[[training]]
+name = "pumps"
+channels = ["x", "y"]
+label = "state"
+classes = 4
+samples = 50
+features = "motion/1"
+model = "perceptron"
+deadline = "5s"
+every = "1s"
+"""
+
+LEARNS = """
+[[source]]
+topic = "pumps/bench/{{device}}"
+values = {{ x = "x", y = "y", state = "state" }}
+[models]
+public_key = "{key}"
+[uplink]
+url = "http://127.0.0.1:{port}"
+token_file = "{token}"
 """
 
 
@@ -151,16 +192,19 @@ class Client:
     def __init__(self, load: Load) -> None:
         self.load, self.times = load, Times()
 
-    async def run(self, broker: Broker, seconds: float) -> None:
+    async def run(self, broker: Broker, seconds: float, *, jobs: bool = False) -> None:
         """Publish for so long, and listen for a second more."""
         alerts = await _subscribe(broker, "bench-alerts", topic("bench", "alerts"), 0, self._heard)
         readings = await _subscribe(broker, "bench-readings", "sensors/#", 1, self._delivered)
         hello = mqtt5.ConnectPacket("bench-devices", clean_start=True, keep_alive=600)
         devices, _ = await connect(broker, hello, lambda _: None)
+        asking = asyncio.create_task(self._ask(devices)) if jobs else None
         try:
             await self._publish(devices, round(seconds * DEVICES * A_SECOND))
             await asyncio.sleep(1)
         finally:
+            if asking is not None:
+                asking.cancel()
             for link in (devices, readings, alerts):
                 await link.end()
 
@@ -173,6 +217,14 @@ class Client:
                 await asyncio.sleep(wait / S)
             self.times.sent[k] = time.perf_counter_ns()
             link.write(packet)
+
+    async def _ask(self, link: Link) -> None:
+        question = msgspec.msgpack.encode(Question(("*",)))
+        for number in itertools.count():
+            name = JOBS[number % len(JOBS)]
+            task = Task(f"job-{number}", 1, "bench", name, 1, question)
+            link.write(mqtt5.PublishPacket(f"{topic('bench', 'tasks')}/{task.job}", seal(task, SIGNER)).write())
+            await asyncio.sleep(JOB_S)
 
     def _delivered(self, messages: list[mqtt5.PublishPacket], now: int) -> None:
         for message in messages:
@@ -218,16 +270,23 @@ def on_core(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def behind(url: str, directory: Path, settle: float, seconds: float) -> dict[str, object]:
-    """Measure a gateway behind a broker that runs."""
-    with gateway(directory, url, CONFIGURATION, core=WORK_CORE) as running:
+def behind(
+    url: str, directory: Path, settle: float, seconds: float, more: str = "", *, jobs: bool = False
+) -> dict[str, object]:
+    """Measure a gateway behind a broker that runs, with `more` in its configuration; with jobs, it computes them."""
+    if jobs:
+        more += f'[models]\npublic_key = "{SIGNER.public.hex()}"\n'
+    with gateway(directory, url, CONFIGURATION + more, core=WORK_CORE) as running:
         running.ready()
         load = Load(time.time_ns() // S * S)
         client = Client(load)
-        asyncio.run(client.run(Broker(url=url), settle + seconds))
+        asyncio.run(client.run(Broker(url=url), settle + seconds, jobs=jobs))
         first, messages = (round(part * DEVICES * A_SECOND) for part in (settle, settle + seconds))
         asked = [k for k in load.alerted(messages) if k >= first]
-        return {"readings_per_s": round(messages / _seconds(client.times)), **figures(client.times, asked)}
+        lost = messages - running.until("fieldgate_readings_recorded_total", messages, 10)
+        done = (directory / "gateway.log").read_text().count(" is done: ")
+        told = {"readings_lost": round(lost)} | ({"jobs_done": done} if jobs else {})
+        return {"readings_per_s": round(messages / _seconds(client.times)), **told, **figures(client.times, asked)}
 
 
 def _seconds(times: Times) -> float:
@@ -242,8 +301,53 @@ def measure(settle: float = SETTLE_S, seconds: float = MEASURE_S) -> Iterator[di
         EmbeddedBroker(directory, free_port(), free_port()) as embedded,
     ):
         yield {"broker": "embedded", **behind(embedded.url, directory, settle, seconds)}
+    with (
+        scratch() as directory,
+        on_core(LOAD_CORE),
+        EmbeddedBroker(directory, free_port(), free_port()) as embedded,
+    ):
+        yield {"broker": "embedded, and jobs", **behind(embedded.url, directory, settle, seconds, jobs=True)}
     if not shutil.which("mosquitto"):
         yield {"broker": "mosquitto", "skipped": "mosquitto is not installed"}
         return
     with scratch() as directory, on_core(LOAD_CORE), mosquitto(directory) as port:
         yield {"broker": "mosquitto", **behind(f"mqtt://127.0.0.1:{port}", directory, settle, seconds)}
+
+
+def while_training(settle: float = SETTLE_S, seconds: float = MEASURE_S) -> Iterator[dict[str, object]]:
+    """Measure behind the embedded broker: as it is, and while the gateway trains round after round, on its own core."""
+    with (
+        scratch() as directory,
+        on_core(LOAD_CORE),
+        EmbeddedBroker(directory, free_port(), free_port()) as embedded,
+    ):
+        plain, trains = directory / "plain", directory / "trains"
+        plain.mkdir()
+        trains.mkdir()
+        yield {"training": False, **behind(embedded.url, plain, settle, seconds)}
+        with _learning(trains, embedded.url) as (more, rounds):
+            figures_of = behind(embedded.url, trains, settle, seconds, more)
+            yield {"training": True, "rounds": rounds(), **figures_of}
+
+
+@contextlib.contextmanager
+def _learning(directory: Path, broker: str) -> Iterator[tuple[str, Callable[[], int]]]:
+    """Run a cloud and eight pumps; give what a gateway needs to learn from them, and what counts the rounds."""
+    port, tokens = free_port(), Tokens.open(directory / "cloud")
+    tokens.issue("bench")
+    config = directory / "cloud.toml"
+    config.write_text(CLOUD.format(port=port, data=directory / "cloud", broker=broker))
+    pumps = ["--devices", "8", "--rate", "50", "--dialect", "pumps", "--name", "bench.pump"]
+    command = [sys.executable, "-m", "cli.main"]
+    with (
+        start([*command, "cloud", "run", str(config)], core=LOAD_CORE),
+        start([*command, "simulate", "--broker", broker, *pumps], core=LOAD_CORE),
+    ):
+        key, token = tokens.signer().public.hex(), tokens.token_file("bench")
+        yield LEARNS.format(key=key, port=port, token=token), lambda: _rounds(port)
+
+
+def _rounds(port: int) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/trainings") as answer:
+        [training] = msgspec.json.decode(answer.read())["trainings"]
+    return sum(stage["stage"] == "round" for stage in training["history"])

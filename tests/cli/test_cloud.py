@@ -9,7 +9,7 @@ from textwrap import dedent
 import pytest
 
 from cli import main
-from cli.cloud import load
+from cli.reach import load
 from cloud.tokens import Tokens
 from gateway import config as gateway_config
 from protocol.errors import ConfigurationRefused

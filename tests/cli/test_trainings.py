@@ -67,8 +67,14 @@ def test_a_demonstration_tells_each_stage_once_and_scores_a_round_by_the_one_aft
     assert [line.split(": ", 1)[1][:9] for line in rounds.news()] == ["survey   ", "trial    ", "run 2 end"]
     assert rounds.rounds == [
         {
-            **{"run": 2, "round": 1, "bytes_up": 8_000, "seconds": 0.25, "answered": ["barn", "mill"]},
-            **{"late": [], "refused": {}, "accuracy": 0.9},
+            "run": 2,
+            "round": 1,
+            "bytes_up": 8_000,
+            "seconds": 0.25,
+            "answered": ["barn", "mill"],
+            "late": [],
+            "refused": {},
+            "accuracy": 0.9,
         }
     ]
     rounds.feed([RESTS])

@@ -472,6 +472,12 @@ def test_an_answer_that_nobody_waits_for_is_taken_back() -> None:
     assert federation.part("barn-0", odd, FLEET, 0) == [TakeBack("barn-0", "state")]
 
 
+def test_an_answer_to_a_job_is_none_of_a_trainings_business() -> None:
+    federation = Federation([SETTINGS])
+    job = PartBody(Cover(), "moments-7", 1, "moments", 1, "done")
+    assert federation.part("barn-0", job, FLEET, 0) == []
+
+
 def test_a_training_that_is_not_configured_any_more_is_forgotten() -> None:
     federation = Federation([SETTINGS])
     federation.tick(FLEET, 0)

@@ -1,4 +1,4 @@
-"""Jobs on a clock that is set: who is asked when, what counts, and that every job ends. As timetables, and at random."""
+"""Jobs on a clock that is set: who is asked when, what counts, and that every job ends. Timetables, and chance."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from cloud.jobs import (
     summary,
 )
 from cloud.jobs.jobs import BUSY_NS, LEAST_LEASE, MAX_ENDED, MAX_KEPT, MAX_RUNNING, RETRY_NS, S
+from cloud.jobs.view import view
 from protocol.errors import JobRefused
 from protocol.messages import Cover, PartBody
 
@@ -76,7 +77,14 @@ class World:
         return self.do(self.jobs.present(gateways, self.now))
 
     def say(
-        self, job: str, gateway: str, outcome: str = "done", reason: str = "", attempt: int = 1, content: bytes = b"+"
+        self,
+        job: str,
+        gateway: str,
+        outcome: str = "done",
+        reason: str = "",
+        *,
+        attempt: int = 1,
+        content: bytes = b"+",
     ) -> list[Instruction]:
         body = PartBody(Cover(), job, attempt, "moments", 1, outcome, reason, content, readings=10)
         return self.do(self.jobs.part(gateway, body, self.now))
@@ -126,7 +134,7 @@ def test_what_fails_is_tried_again_later_and_thrice_at_most() -> None:
     world.say("j", MILL)
     times = []
     for attempt in (1, 2, 3):
-        world.say("j", BARN, "failed", "memory", attempt)
+        world.say("j", BARN, "failed", "memory", attempt=attempt)
         times.append(world.jobs.due())
         world.at(world.jobs.due())
     assert times[:2] == [RETRY_NS, RETRY_NS + 2 * RETRY_NS]
@@ -146,7 +154,7 @@ def test_a_busy_gateway_is_asked_again_for_as_long_as_there_is_time() -> None:
     world = World(BARN)
     world.submit("j", *places(BARN))
     for attempt in range(1, 8):
-        world.say("j", BARN, "refused", "busy", attempt)
+        world.say("j", BARN, "refused", "busy", attempt=attempt)
         assert world.at(world.now + BUSY_NS) == [Ask("j", BARN, BARN, attempt + 1)]
 
 
@@ -165,7 +173,7 @@ def test_at_the_deadline_what_there_is_is_merged() -> None:
 @pytest.mark.parametrize(
     ("answers", "partial"), [((), True), ((BARN,), False)], ids=["nobody answered", "all or nothing"]
 )
-def test_at_the_deadline_a_job_with_too_little_has_failed(answers: tuple[str, ...], partial: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_at_the_deadline_a_job_with_too_little_has_failed(answers: tuple[str, ...], partial: bool) -> None:
     world = World(BARN, MILL)
     world.submit("j", *places(BARN, MILL), deadline=S, partial=partial)
     for gateway in answers:
@@ -209,6 +217,28 @@ def test_what_fails_is_tried_elsewhere_at_once() -> None:
     world = World(BARN)
     world.submit("j", Place(BARN, (CLOUD, BARN), 2.0))
     assert world.say("j", BARN, "refused", "windows") == [TakeBack("j", BARN, CLOUD), Ask("j", BARN, BARN, 2)]
+
+
+def test_a_job_shows_how_complete_it_is() -> None:
+    world = World(BARN, MILL)
+    world.submit("j", *places(BARN, MILL), deadline=90 * S)
+    world.say("j", BARN, content=b"123")
+    world.now = 10 * S
+    shown = view(world.jobs.jobs["j"], world.now, whole=True)
+    counts = (shown.parts, shown.done, shown.lost, shown.waiting, shown.complete)
+    assert (counts, shown.readings, shown.bytes, shown.seconds) == ((2, 1, 0, 1, 0.5), 10, 3, 10.0)
+    assert [(part.gateway, part.state) for part in shown.each] == [(BARN, "done"), (MILL, "asked")]
+    assert view(world.jobs.jobs["j"], world.now).each == []
+
+
+def test_answers_that_are_nobodys_are_lost_and_the_job_says_so() -> None:
+    world = World(BARN, MILL)
+    world.submit("j", *places(BARN, MILL))
+    world.say("j", BARN)
+    world.say("j", MILL)
+    ended = world.do(world.jobs.merged("j", b"{}", "", 0, [MILL]))
+    assert ended == [Ended("j", "done", (BARN, MILL))]
+    assert (world.state("j"), world.jobs.jobs["j"].parts[MILL].reason) == (("done", "lost"), "part")
 
 
 def test_a_cancelled_job_is_taken_back() -> None:
@@ -289,7 +319,7 @@ def happen(world: World, event: tuple[object, ...]) -> None:
             world.say(job, gateway, attempt=attempt, content=gateway.encode())
         case ("fail", str(job), str(gateway), str(reason)):
             outcome = "refused" if reason == "busy" else "failed"
-            world.say(job, gateway, outcome, reason, world.jobs.jobs[job].parts[gateway].attempt)
+            world.say(job, gateway, outcome, reason, attempt=world.jobs.jobs[job].parts[gateway].attempt)
         case ("come", set() as gateways):
             world.come(*sorted(gateways))
         case ("wait", int(seconds)):

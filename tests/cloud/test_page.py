@@ -7,6 +7,8 @@ import time
 import pytest
 
 from cloud.app import PAGES
+from cloud.federation import Ended
+from cloud.store.answers import StageView
 from protocol.frame import message as frame_of
 from protocol.messages import Cover, Kind, Loss, LossesBody
 from tests.browser import Page
@@ -196,3 +198,32 @@ def test_no_file_of_the_page_holds_what_the_policy_forbids(path: str) -> None:
         word for word in ("innerHTML", "insertAdjacentHTML", "style=", "onclick=", "eval(", "<style") if word in text
     ]
     assert found == []
+
+
+LEARNS = """
+[bus]
+url = "mqtt://127.0.0.1:1"
+[[training]]
+name = "pumps"
+channels = ["x"]
+label = "state"
+classes = 2
+samples = 16
+"""
+
+
+@pytest.mark.parametrize("settings", [LEARNS], ids=["a training"])
+async def test_a_stage_that_ends_is_told_and_so_is_who_was_refused(cloud: Served, wire: Wire, page: Page) -> None:
+    await report(cloud, wire)
+    trainings = cloud.api.trainings
+    assert trainings is not None
+    await page.open(address(cloud))
+    assert await page.shows("document.querySelector('.trainings')?.innerText.includes('No run yet.')")
+    [line] = trainings.federation._lines.values()
+    ended = Ended("pumps", 1, 3, "round", ("barn",), (), {"mill": "few"}, 0.875, 7_800, 0.25, 1)
+    line.history.append(ended)
+    line.training.state.run = 1
+    cloud.api.live.stage(StageView("pumps", 1, 3, "round", ["barn"], [], {"mill": "few"}, 0.875, 7_800, 0.25, 1))
+    text = "document.querySelector('.trainings').innerText"
+    for told in ("round 3", "87.5 %", "kB", "round 3: mill was refused, few"):
+        assert await page.shows(f"{text}.includes('{told}')")

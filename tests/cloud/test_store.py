@@ -51,6 +51,7 @@ from protocol.messages import (
     Loss,
     Mark,
     Moments,
+    PartBody,
     SeriesDefinition,
     WindowDefinition,
 )
@@ -689,6 +690,30 @@ async def test_batches_of_many_gateways_commit_together_and_are_answered_each(st
     applied = await asyncio.gather(*(store.apply(wire.batch(wire.windows((0, 0, 0, 5)))) for wire in wires))
     assert [one.accepted for one in applied] == [1] * 8
     assert (await store.totals()).windows == 8
+
+
+async def test_a_machine_keeps_rows_beside_its_state_and_others_do_not_see_them(store: Store) -> None:
+    await store.keep("jobs", 0, b"s", {"job/b": b"2", "job/a": b"1", "part/a/x": b"3"})
+    await store.keep("trainings", 0, b"t", {"job/c": b"4"})
+    assert await store.rows("jobs", "job/", "", 10) == [("job/a", b"1"), ("job/b", b"2")]
+    assert await store.rows("jobs", "job/", "job/a", 10) == [("job/b", b"2")]
+    assert await store.rows("jobs", "job/", "", 1) == [("job/a", b"1")]
+    await store.keep("jobs", 0, b"u", {"job/a": b"5", "job/b": None})
+    assert await store.rows("jobs", "job/", "", 10) == [("job/a", b"5")]
+    assert (await store.row("jobs", "part/a/x"), await store.row("jobs", "part/a/y")) == (b"3", None)
+    assert await store.kept("jobs") == (0, b"u")
+
+
+async def test_an_answer_waits_for_every_machine(store: Store, wire: Wire) -> None:
+    await begin(store, wire)
+    for machine in ("jobs", "trainings"):
+        await store.keep(machine, 0, b"")
+    await store.apply(wire.batch(wire.arrived("results", PartBody(Cover(), "j", 1, "moments", 1, "done"))))
+    [part] = await store.parts(0, 10)
+    await store.pass_over("jobs", part.number)
+    assert await store.parts(0, 10) == [part]
+    await store.pass_over("trainings", part.number)
+    assert await store.parts(0, 10) == []
 
 
 async def test_old_windows_expire_step_by_step(store: Store, wire: Wire) -> None:

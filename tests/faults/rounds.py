@@ -86,11 +86,8 @@ STEPS = [
 ]
 
 BRIEF = [
-    Step("gateway", "tasks.rename", "after", 2),
     Step("gateway", "spool.results.sync", "after", 3),
-    Step("cloud", "apply", "after", 5),
     Step("cloud", "keep", "before", 6),
-    Step("cloud", "say", "before", 9),
 ]
 
 

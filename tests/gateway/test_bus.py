@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,11 +21,13 @@ from gateway.clock import Clock, boot_id
 from gateway.config import Broker, GatewayConfig, Models, Score, Size, Source
 from gateway.pipeline import Pipeline
 from gateway.records import NEVER
+from gateway.resources import resources_of
 from gateway.segment import OsFiles
 from learning import baseline
 from protocol import __version__, frame, manifest
 from protocol.bus import MemoryBroker, MemoryBus
 from protocol.identity import Signer
+from protocol.jobs import read_status
 from protocol.manifest import Chunk, Manifest, digest_of
 from protocol.messages import Kind, ReportBody
 from protocol.topics import topic
@@ -153,6 +156,19 @@ async def test_status_says_whose_word_on_windows_is_said_once_there_is_one(tmp_p
         here.models.restate()
         await until(lambda: "classes" in here.status, "status says so")
         assert here.status["classes"] == {"state": "personal"}
+
+
+async def test_status_says_what_the_gateway_has_while_it_is_there(tmp_path: Path) -> None:
+    async with joined(tmp_path) as here:
+        here.models._resources = partial(resources_of, here.pipeline)
+        here.models.restate()
+        await until(lambda: "resources" in here.status, "status says so")
+        said = read_status(here.broker.retained[STATUS])
+        assert said.resources is not None
+        assert (said.state, said.resources.allow, said.resources.costs) == ("online", ("*",), {})
+        assert min(said.resources.cores, said.resources.memory, said.resources.disk) > 0
+        here.line.cut()
+        assert read_status(here.broker.retained[STATUS]).resources is None
 
 
 async def test_status_says_which_model_scores_and_is_left_behind_when_the_gateway_goes(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ from gateway.config import Tasks
 from gateway.segment import OsFiles
 from gateway.tasks import Queue, Terms
 from learning import summary
+from learning.work.sample import sample
 from protocol.bus import MemoryBroker, MemoryBus
 from protocol.identity import Signer
+from protocol.jobs import Question
 from protocol.messages import PartBody
 from protocol.tasks import Task, seal
 from protocol.topics import topic
@@ -34,11 +36,11 @@ MOMENTS = Task("daily-1", 1, "barn", "moments", 1, msgspec.msgpack.encode({"seri
 class Site:
     """A broker in memory, the gateway's end of it, and what it has answered."""
 
-    def __init__(self, data: Path, broker: MemoryBroker, allow: tuple[str, ...]) -> None:
+    def __init__(self, data: Path, broker: MemoryBroker, allow: tuple[str, ...], share: tuple[str, ...] = ()) -> None:
         self.broker, self.bus, self.answers = broker, MemoryBus(broker), list[PartBody]()
         queue = Queue(Terms("barn", SIGNER.public, allow))
         take = self.answers.append
-        self.compute = Compute(self.bus, queue, Tasks(), Clock(), data=data, files=OsFiles(), answer=take)
+        self.compute = Compute(self.bus, queue, Tasks(share=share), Clock(), data=data, files=OsFiles(), answer=take)
 
     def ask(self, task: Task) -> None:
         self.broker.take(f"{topic('barn', 'tasks')}/{task.job}", seal(task, SIGNER), retain=True)
@@ -50,9 +52,12 @@ class Site:
 
 @asynccontextmanager
 async def computing(
-    data: Path, broker: MemoryBroker | None = None, allow: tuple[str, ...] = ("*",)
+    data: Path,
+    broker: MemoryBroker | None = None,
+    allow: tuple[str, ...] = ("*",),
+    share: tuple[str, ...] = (),
 ) -> AsyncIterator[Site]:
-    here = Site(data, broker or MemoryBroker(), allow)
+    here = Site(data, broker or MemoryBroker(), allow, share)
     with here.bus:
         running = asyncio.create_task(here.compute.run())
         yield here
@@ -86,6 +91,23 @@ async def test_what_is_not_allowed_is_answered_so(site: Path) -> None:
         here.ask(rogue("talking"))
         [answer] = await here.answered()
         assert (answer.outcome, answer.reason) == ("refused", "forbidden")
+
+
+async def test_raw_readings_of_a_series_that_is_not_shared_do_not_leave(site: Path) -> None:
+    params = msgspec.msgpack.encode(Question(("*/flow",), limit=10))
+    async with computing(site) as here:
+        here.ask(msgspec.structs.replace(MOMENTS, name="sample", params=params))
+        [answer] = await here.answered()
+        assert (answer.outcome, answer.reason, answer.content, answer.readings) == ("refused", "private", b"", 0)
+
+
+async def test_raw_readings_of_a_shared_series_are_sampled(site: Path) -> None:
+    params = msgspec.msgpack.encode(Question(("*/flow",), limit=10))
+    async with computing(site, share=("*/flow",)) as here:
+        here.ask(msgspec.structs.replace(MOMENTS, name="sample", params=params))
+        [answer] = await here.answered()
+    said = sample.result(answer.content, sample.params(10))
+    assert said["series"] == {"pump/flow": {"time": [10, 30], "value": [1.0, 3.0]}}
 
 
 async def test_a_task_that_crashes_costs_only_itself(site: Path) -> None:

@@ -22,6 +22,7 @@ from gateway.delivery import (
 )
 from gateway.delivery.lane import Lane
 from gateway.delivery.pace import Pace
+from gateway.delivery.throughput import ENOUGH, Throughput
 from gateway.records import NEVER
 from protocol.messages import COPIED, LANES, LaneHead, Mark, Receipt, Welcome
 
@@ -525,3 +526,16 @@ def test_other_bounds_count_from_the_next_frame_on() -> None:
     assert (pace.limit, pace.opens(S)) == (500_000, 2 * S + 1), "the cloud's bound; the bucket goes on"
     pace.configure(1_000_000, None, S)
     assert pace.opens(S) == S
+
+
+def test_how_fast_the_link_is_is_measured_while_there_is_enough_to_send() -> None:
+    throughput = Throughput()
+    throughput.begin(0)
+    throughput.add(ENOUGH - 1, S)
+    assert throughput.rate is None
+    throughput.begin(10 * S)
+    throughput.add(ENOUGH // 2, 11 * S)
+    throughput.add(ENOUGH // 2, 12 * S)
+    assert throughput.rate == ENOUGH / 2
+    throughput.add(ENOUGH, 13 * S)
+    assert throughput.rate == 0.75 * ENOUGH

@@ -113,6 +113,14 @@ def test_history_behind_the_checkpoints_goes_first_and_no_more_than_is_missing(s
     assert site.disk.look() == 0
 
 
+def test_blocks_go_before_anything_else_since_they_are_copies(site: Site) -> None:
+    before = site.kept()
+    (site.files.home / "blocks").mkdir()
+    (site.files.home / "blocks" / "1.blk").write_bytes(bytes(3 * FILE))
+    site.lack(FILE)
+    assert (site.disk.look(), site.kept(), site.disk.dropped) == (3 * FILE, before, {})
+
+
 def test_then_telemetry_goes_then_results_and_each_loss_is_declared_with_its_cause(site: Site) -> None:
     before = site.kept()
     order: list[str] = []

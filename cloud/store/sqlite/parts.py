@@ -1,7 +1,7 @@
 """Answers to tasks, in the order they came, and what state machines keep of them. In the store's thread.
 
-An answer is kept once, by (gateway, job, attempt), until every machine has handled it. A machine's state, its rows and how far it
-has come are written together, so after a restart it goes on with the first answer that it has not handled.
+An answer is kept once, by (gateway, job, attempt), until every machine has handled it. A machine's state, its rows and
+how far it has come are written together, so after a restart it goes on with the first answer that it has not handled.
 """
 
 from __future__ import annotations

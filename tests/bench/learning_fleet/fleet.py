@@ -11,7 +11,7 @@ import json
 import re
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,10 @@ PACE_S = 1.0
 ODD = ("-m", "tests.bench.learning_fleet.odd")
 CLOUD = ("-m", "cli.main", "cloud", "run")
 IMPORT = ("-m", "cli.main", "gateway", "journal", "import")
+
+
+EARS = (2, 3)
+"""Whose tasks are heard: two, since one may be left out; what goes to all is the same, and all of it would be a load."""
 
 
 def gateway_name(person: int) -> str:
@@ -151,13 +155,14 @@ class Fleet:
                                 self.stages.setdefault(ended["training"], []).append(ended)
                 await asyncio.sleep(0.1)
 
-    async def eavesdrop(self) -> None:
-        """Hear what is sent out to learn from, for ever: of two gateways, since one may be left out."""
+    async def eavesdrop(self, persons: Iterable[int]) -> None:
+        """Hear what is sent out to these gateways to learn from, for ever."""
         host, port = re.findall(r"//([^:]+):(\d+)", self.broker)[0]
-        bus = MqttBus(host, int(port), "bench-ear", rng=Random(7))
+        listened = list(persons)
+        bus = MqttBus(host, int(port), f"bench-ear-{len(listened)}", rng=Random(7))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(bus.run())
-            for person in (2, 3):
+            for person in listened:
                 tasks.create_task(self._hear(bus, f"{topic(gateway_name(person), 'tasks')}/+"))
 
     async def _hear(self, bus: MqttBus, pattern: str) -> None:
@@ -190,7 +195,7 @@ async def running(directory: Path, people: People, trainings: Callable[[People],
                 config = str(directory / f"{gateway_name(person)}.toml")
                 fleet.gateways.append(await fleet.start(gateway_name(person), *ODD, config, *options))
             await until(lambda: _all_there(fleet), "all gateways are there", within=120, every=0.5)
-            ears = [asyncio.create_task(fleet.watch()), asyncio.create_task(fleet.eavesdrop())]
+            ears = [asyncio.create_task(fleet.watch()), asyncio.create_task(fleet.eavesdrop(EARS))]
             yield fleet
         finally:
             for ear in ears:

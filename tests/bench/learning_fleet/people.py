@@ -78,11 +78,15 @@ def hapt(data: Path) -> People:
     found = np.load(data / HAPT, allow_pickle=False)
     windows = found["windows_q"].astype(np.float64) * float(found["scale"])
     about = np.stack([found["user"], found["experiment"], found["y"]], axis=1)
-    runs = [_runs(windows[about[:, 0] == user], about[about[:, 0] == user]) for user in np.unique(about[:, 0])]
+    runs = [join_windows(windows[about[:, 0] == user], about[about[:, 0] == user]) for user in np.unique(about[:, 0])]
     return People("hapt", Dataset(("x", "y", "z"), "label", 6, 128, 64, "motion/1"), runs)
 
 
-def _runs(windows: Values, about: NDArray[np.generic]) -> list[Run]:
+def join_windows(windows: Values, about: NDArray[np.generic]) -> list[Run]:
+    """Put windows together, (n, samples, channels), where the last half of one is the first of the next.
+
+    `about`, (n, 3), must be the same then; its last column is the label.
+    """
     half = windows.shape[1] // 2
     follows = (about[1:] == about[:-1]).all(axis=1) & (windows[1:, :half] == windows[:-1, half:]).all(axis=(1, 2))
     cuts = np.flatnonzero(~follows) + 1
