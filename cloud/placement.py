@@ -105,7 +105,7 @@ def _step(question: Question, known: Known, now: int) -> Step:
 
 
 def _readings(question: Question, known: Known, found: Resources, now: int) -> int:
-    held = max(known.readings, found.readings)
+    held = found.readings or known.readings
     share = known.matching / known.series if known.series else 1.0
     if found.oldest and found.oldest < now:
         start, end = max(question.start, found.oldest), min(question.end or now, now)

@@ -21,7 +21,7 @@ Rules:
 | may fill | bound | answer when full |
 |---|---|---|
 | jobs that run | MAX_RUNNING | JobRefused("busy") |
-| jobs that have ended | MAX_ENDED | the oldest is forgotten |
+| jobs that have ended | MAX_ENDED, MAX_RESULTS bytes of results, the newest in any case | the oldest is forgotten |
 | parts of a job | MAX_PARTS | JobRefused("parts") |
 | answers kept of a job | MAX_KEPT bytes | the part is lost: `full` |
 """
@@ -59,6 +59,7 @@ from protocol.messages import PartBody
 
 MAX_RUNNING = 64
 MAX_ENDED = 200
+MAX_RESULTS = 64 << 20
 MAX_PARTS = 10_000
 MAX_KEPT = 256 << 20
 MAX_FAILURES = 3
@@ -368,8 +369,11 @@ class Jobs:
 
     def _forget(self) -> None:
         ended = [name for name, job in self.jobs.items() if job.state not in (RUNNING, MERGING)]
-        for name in ended[:-MAX_ENDED]:
-            del self.jobs[name]
+        size = sum(len(self.jobs[name].result) for name in ended)
+        for number, name in enumerate(ended[:-1]):
+            if len(ended) - number <= MAX_ENDED and size <= MAX_RESULTS:
+                break
+            size -= len(self.jobs.pop(name).result)
             self.changed.add(name)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from cloud.jobs.state import Question, Terms
-from learning.work import Work
-from protocol.errors import JobRefused
+from learning.work import Work, registry
+from protocol.errors import JobRefused, TaskRefused
 from protocol.settings import UNITS_NS, parse_quantity
 
 MAX_SPEC = 64 << 10
@@ -77,13 +77,14 @@ def _wrong(spec: Spec) -> Iterable[tuple[str, object, str]]:
 def question(spec: Spec, work: Work, now: int) -> Question:
     """Give what is asked of each gateway; JobRefused if the work's own parameters are not its."""
     try:
-        params = msgspec.convert(spec.params, work.params)
-    except msgspec.ValidationError as error:
-        raise JobRefused("params", f"{spec.work}: {error}") from error
+        params = registry.pack_params(work, spec.params)
+        registry.read_params(work, params, spec.limit)
+    except TaskRefused as refused:
+        raise JobRefused(refused.reason, refused.detail) from refused
     start, end = spec.start, spec.end
     if spec.last:
         start, end = max(0, now - parse_quantity(spec.last, UNITS_NS, "")), now
-    return Question(work.name, work.version, spec.series, start, end, msgspec.msgpack.encode(params), spec.limit)
+    return Question(work.name, work.version, spec.series, start, end, params, spec.limit)
 
 
 def terms(spec: Spec, now: int) -> Terms:

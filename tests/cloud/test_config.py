@@ -50,7 +50,9 @@ def test_an_address_is_host_and_port(listen: str, address: tuple[str, int], loop
         pytest.param("", "c.toml: data = None: expected a value: this key is required", id="no data"),
         pytest.param('data = ""', "c.toml: data = '': expected the directory for keys, tokens", id="empty data"),
         pytest.param(
-            'data = "d"\nlisen = "x"', "c.toml: lisen = 'x': expected one of bus, data, limits, listen", id="near"
+            'data = "d"\nlisen = "x"',
+            "c.toml: lisen = 'x': expected one of bus, compute, data, labels, limits, listen",
+            id="near",
         ),
         pytest.param('data = "d"\nlisten = "8480"', "c.toml: listen = '8480': expected host:port", id="no port"),
         pytest.param('data = "d"\nlisten = "a:x"', "c.toml: listen = 'a:x': expected host:port", id="port no number"),
@@ -78,6 +80,9 @@ def test_an_address_is_host_and_port(listen: str, address: tuple[str, int], loop
             'data = "d"\n[models]\nexpires_after = "19m"', "c.toml: models.expires_after = '1140", id="expiry"
         ),
         pytest.param('data = "d"\n[models]\nchunk = "1B"', "c.toml: models.chunk = 1: expected at least", id="chunk"),
+        pytest.param(
+            'data = "d"\n[compute]\nworkers = 0', "c.toml: compute.workers = 0: expected 1 to 64", id="workers"
+        ),
         pytest.param('data = "d"\n[limits]\nviewers = 0', "c.toml: limits.viewers = 0: expected at least 1", id="none"),
     ],
 )

@@ -24,7 +24,7 @@ from cloud.jobs import (
     Terms,
     summary,
 )
-from cloud.jobs.jobs import BUSY_NS, LEAST_LEASE, MAX_ENDED, MAX_KEPT, MAX_RUNNING, RETRY_NS, S
+from cloud.jobs.jobs import BUSY_NS, LEAST_LEASE, MAX_ENDED, MAX_KEPT, MAX_RESULTS, MAX_RUNNING, RETRY_NS, S
 from cloud.jobs.view import view
 from protocol.errors import JobRefused
 from protocol.messages import Cover, PartBody
@@ -287,6 +287,15 @@ def test_too_much_is_refused_and_the_oldest_that_has_ended_is_forgotten() -> Non
     assert "j0" in world.jobs.changed
     with pytest.raises(JobRefused, match="parts"):
         world.submit("none")
+
+
+def test_results_are_bounded_in_bytes() -> None:
+    world = World(BARN)
+    for number in range(4):
+        world.submit(f"j{number}", *places(BARN))
+        world.say(f"j{number}", BARN)
+        world.merged(f"j{number}", b" " * (MAX_RESULTS // 2))
+    assert list(world.jobs.jobs) == ["j2", "j3"]
 
 
 def test_answers_beyond_the_bound_are_lost() -> None:

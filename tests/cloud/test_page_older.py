@@ -71,6 +71,7 @@ class Told:
         }
         if models is not None:
             self.answers["models"] = {"models": models, "reports": []}
+            self.answers |= {"trainings": {"trainings": []}, "jobs": {"jobs": []}}  # they come with the models
         self.events = [("fleet", {"gateways": self.gateways}), *(("alert", one) for one in alerts)]
         self.asked: set[str] = set()
 

@@ -44,7 +44,7 @@ IMPORT = ("-m", "cli.main", "gateway", "journal", "import")
 
 
 EARS = (2, 3)
-"""Whose tasks are heard: two, since one may be left out; what goes to all is the same, and all of it would be a load."""
+"""Whose tasks are heard: two, since one may be left out; what goes to all is the same, and would be a load."""
 
 
 def gateway_name(person: int) -> str:
