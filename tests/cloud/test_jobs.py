@@ -213,6 +213,25 @@ def test_a_part_that_takes_long_is_tried_elsewhere_too() -> None:
     assert world.jobs.jobs["j"].parts[BARN].site == CLOUD
 
 
+def test_a_part_that_waits_for_two_places_is_asked_once() -> None:
+    world = World(BARN, MILL, bounds=Bounds(here=1))
+    world.submit("a", Place(MILL, (CLOUD,), 100.0))
+    world.submit("b", *places(BARN))
+    assert world.submit("c", Place(BARN, (BARN, CLOUD), 100.0)) == []
+    assert world.say("b", BARN)[-1] == Ask("c", BARN, BARN, 1)
+    world.say("a", MILL)
+    assert [lease.site for lease in world.jobs.jobs["c"].parts[BARN].leases] == [BARN]
+
+
+def test_a_restart_does_not_shorten_a_wait() -> None:
+    world = World(BARN)
+    world.submit("j", *places(BARN))
+    world.say("j", BARN, "failed", "memory")
+    world.restart()
+    assert world.asked == {}
+    assert world.at(RETRY_NS) == [Ask("j", BARN, BARN, 2)]
+
+
 def test_what_fails_is_tried_elsewhere_at_once() -> None:
     world = World(BARN)
     world.submit("j", Place(BARN, (CLOUD, BARN), 2.0))
