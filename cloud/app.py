@@ -48,6 +48,7 @@ from cloud.store.sqlite import SqliteStore
 from cloud.tokens import FIRST_GATEWAY, Tokens
 from cloud.trainings import Trainings
 from protocol.errors import ConfigurationRefused, StoreUnavailable
+from protocol.identity import Signer
 from protocol.mqtt import MqttBus
 from protocol.notify import Notify, Sight, Work
 
@@ -74,7 +75,50 @@ def create_app(config: CloudConfig, *, clock: Callable[[], int] = time.time_ns, 
     store = open_store(config, clock)
     fleet, counters = Fleet(), Counters()
     live = Live(fleet, most=config.limits.viewers)
-    signer = tokens.signer()
+    learns = _learning(config, Around(store, fleet, live, counters, tokens.signer(), clock))
+    bounds = {"most": config.limits.gateways, "max_pending": int(config.store.max_pending)}
+    ingest = Ingest(store, fleet, live, counters, clock, on_news=learns.on_news, **bounds)
+    metrics = Metrics(counters, fleet, lambda: live.viewers, lambda: learns.publish.registry.versions)
+    bus = connect(config.bus) if config.bus else None
+    reached = (learns.publish, learns.dispatch) if bus is not None else (None, None)
+    parts = (store, tokens, fleet, live, ingest, counters, metrics)
+    api = Api(*parts, not config.loopback, pages, reached[0], learns.trainings, reached[1])
+    app = web.Application()
+    app[API], app[STORE] = api, store
+    api.add_to(app)
+    app.cleanup_ctx.append(lambda _app: _opened(config, api, clock, learns.publish, bus))
+    app.on_shutdown.append(lambda _app: _shut(api))
+    return app
+
+
+class Around(NamedTuple):
+    """What all that goes over the bus stands on."""
+
+    store: Store
+    fleet: Fleet
+    live: Live
+    counters: Counters
+    signer: Signer
+    clock: Callable[[], int]
+
+
+class Learning(NamedTuple):
+    """What goes over the bus: models, trainings, jobs."""
+
+    publish: Publish
+    trainings: Trainings
+    dispatch: Dispatch
+
+    def on_news(self, gateway: str, news: News) -> None:
+        """Tell all of them what a commit brought."""
+        self.publish.on_news(gateway, news)
+        self.trainings.on_news(gateway, news)
+        if news.parts:
+            self.dispatch.look()
+
+
+def _learning(config: CloudConfig, around: Around) -> Learning:
+    store, fleet, live, counters, signer, clock = around
 
     def on_state(connected: bool, why: str) -> None:
         trainings.on_state(connected, why)
@@ -91,34 +135,7 @@ def create_app(config: CloudConfig, *, clock: Callable[[], int] = time.time_ns, 
         tell=live.stage,
     )
     dispatch = Dispatch(store, fleet, config.compute, config.labels, signer=signer, clock=clock, tell=live.job)
-    bus = connect(config.bus) if config.bus else None
-
-    def on_news(gateway: str, news: News) -> None:
-        publish.on_news(gateway, news)
-        trainings.on_news(gateway, news)
-        if news.parts:
-            dispatch.look()
-
-    ingest = Ingest(
-        store,
-        fleet,
-        live,
-        counters,
-        clock,
-        most=config.limits.gateways,
-        max_pending=int(config.store.max_pending),
-        on_news=on_news,
-    )
-    metrics = Metrics(counters, fleet, lambda: live.viewers, lambda: publish.registry.versions)
-    guarded, publishing = not config.loopback, publish if bus is not None else None
-    parts = (store, tokens, fleet, live, ingest, counters, metrics)
-    api = Api(*parts, guarded, pages, publishing, trainings, dispatch if bus is not None else None)
-    app = web.Application()
-    app[API], app[STORE] = api, store
-    api.add_to(app)
-    app.cleanup_ctx.append(lambda _app: _opened(config, api, clock, publish, bus))
-    app.on_shutdown.append(lambda _app: _shut(api))
-    return app
+    return Learning(publish, trainings, dispatch)
 
 
 def open_store(config: CloudConfig, clock: Callable[[], int]) -> SqliteStore:

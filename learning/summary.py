@@ -38,25 +38,6 @@ def nothing() -> Summary:
     return Summary((), np.empty(0, np.int64), empty, empty, empty, empty)
 
 
-def of(names: Sequence[str], series: NDArray[np.int32], value: NDArray[np.float64]) -> Summary:
-    """Summarise readings, shape (n,); `series` are indices into `names`, and series without a reading are left out."""
-    sound = np.isfinite(value)
-    if not sound.any():
-        return nothing()
-    numbers, place = np.unique(series[sound], return_inverse=True)
-    values, size = value[sound], len(numbers)
-    count = np.bincount(place, minlength=size)
-    mean = np.bincount(place, values, size) / np.maximum(count, 1)
-    about = values - mean[place]
-    mean += np.bincount(place, about, size) / np.maximum(count, 1)  # what rounding left over
-    scatter = np.bincount(place, np.square(values - mean[place]), size).astype(np.float64)
-    minimum, maximum = np.full(size, np.inf), np.full(size, -np.inf)
-    np.minimum.at(minimum, place, values)
-    np.maximum.at(maximum, place, values)
-    found = Summary(tuple(names[number] for number in numbers.tolist()), count, mean, scatter, minimum, maximum)
-    return _ordered(found)
-
-
 def merge(one: Summary, other: Summary) -> Summary:
     """Give the summary of both together."""
     if not one.names or not other.names:
@@ -103,13 +84,6 @@ def decode(data: bytes) -> Summary:
     if (count < 1).any() or (floats["scatter"] < 0).any() or (floats["minimum"] > floats["maximum"]).any():
         raise ModelRefused("summary", "a count below 1, a negative scatter, or a minimum above its maximum")
     return Summary(tuple(names), count, **floats)
-
-
-def _ordered(summary: Summary) -> Summary:
-    order = sorted(range(len(summary.names)), key=summary.names.__getitem__)
-    names = tuple(summary.names[place] for place in order)
-    moments = summary.count[order], summary.mean[order], summary.scatter[order]
-    return Summary(names, *moments, summary.minimum[order], summary.maximum[order])
 
 
 def _spread(summary: Summary, names: Sequence[str]) -> Summary:

@@ -186,11 +186,6 @@ class Federation:
         return given
 
 
-def is_round(job: str) -> bool:
-    """Whether a job's name is that of a training's stage, `{training}.{run}.{round}`; jobs' names have no dots."""
-    return job.count(".") >= 2
-
-
 def _due(line: _Line) -> int:
     return line.begins if line.training.state.stage == REST else line.training.due()
 

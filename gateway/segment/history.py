@@ -137,23 +137,6 @@ class History:
             return None
         return data[: header.size]
 
-    def frame_bytes(self, from_seq: int, max_bytes: int) -> bytes:
-        """Give consecutive whole frames of one file, at least one, as many as fit; b"" if `from_seq` is not here."""
-        found = self._span(from_seq)
-        if found is None:
-            return b""
-        segment, below = found
-        sizes, seq = 0, from_seq
-        begin, size = self._place(segment, below, from_seq)
-        while size and (seq == from_seq or sizes + size <= max_bytes):
-            sizes, seq = sizes + size, seq + 1
-            size = self._place(segment, below, seq)[1]
-        data = self._read(segment, begin, sizes) if begin else b""
-        good = list(layout.walk(data, self.lane, from_seq, seq))
-        return (
-            data if [header.seq for _at, header in good] == list(range(from_seq, seq)) else self.read(from_seq) or b""
-        )
-
     def frames(self, from_seq: int, upto: int = layout.NO_LIMIT) -> Iterator[frame.Frame]:
         """Give all durable records from `from_seq` on, in order, stepping over what is damaged; one file in memory.
 

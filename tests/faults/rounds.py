@@ -27,10 +27,9 @@ from protocol.training import Given
 from tests.bench.rig import free_port
 from tests.faults.nursery import Nursery
 from tests.faults.stage import Found
-from tests.journeys.cloud_process import Cloud
+from tests.journeys.fleet import TRAINING, Fleet, measure
 from tests.journeys.processes import Child, python
 from tests.journeys.site import Gateway, Site
-from tests.journeys.test_training import GATEWAY, VALUES, measure
 from tests.waiting import until
 
 GATEWAYS, ROUNDS = 3, 2
@@ -38,14 +37,7 @@ STAGES = ROUNDS + 2
 ENDS_WITHIN_S = 100.0
 MORTAL = python("-m", "tests.faults.cloud_victim")
 
-CLOUD = f"""
-[bus]
-url = "{{broker}}"
-client_id = "cloud-of-{{name}}"
-[[training]]
-name = "state"
-channels = ["x", "y"]
-label = "state"
+CLOUD = f"""{TRAINING}
 classes = 3
 samples = 16
 hop = 8
@@ -102,14 +94,9 @@ class Play:
     bases: dict[int, dict[int, bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        text = CLOUD.format(broker=self.broker, name=self.directory.name)
-        self.cloud = Cloud(self.directory / "cloud", free_port(), text)
-        self.sites = [self._site(number) for number in range(GATEWAYS)]
-
-    def _site(self, number: int) -> Site:
-        name = f"{self.directory.name}-{number}"
-        more = GATEWAY.format(key=self.cloud.public_key) + self.cloud.enrol(name)
-        return Site(self.directory / name, self.broker, free_port(), more, VALUES)
+        fleet = Fleet(self.directory, self.broker, free_port, CLOUD)
+        self.cloud = fleet.cloud
+        self.sites = [fleet.site(number) for number in range(GATEWAYS)]
 
     async def view(self) -> dict[str, Any] | None:
         """Give what the cloud says of the training; None while it does not answer."""

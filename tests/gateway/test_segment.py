@@ -208,15 +208,6 @@ def test_a_commit_in_another_thread_does_not_disturb_the_appends(tmp_path: Path)
 # Reading.
 
 
-def test_frames_come_joined_as_many_as_fit_but_at_least_one(tmp_path: Path) -> None:
-    log = filled(opened(tmp_path, segment_bytes=600), 12)
-    size = frame.HEADER_SIZE + 60
-    for from_seq, max_bytes, count in [(1, 3 * size, 3), (2, 1, 1), (2, 2 * size - 1, 1), (13, size, 0), (12, BIG, 1)]:
-        heads = [head.seq for head, _ in frame.split(log.frame_bytes(from_seq, max_bytes))]
-        assert heads == list(range(from_seq, from_seq + count))
-    log.close()
-
-
 def test_reading_begins_anywhere(tmp_path: Path) -> None:
     log = filled(opened(tmp_path, segment_bytes=400), 12)
     for begin in range(14):

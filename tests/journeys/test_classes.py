@@ -21,19 +21,14 @@ from protocol.errors import CloudRefused
 from protocol.mqtt import MqttBus
 from protocol.topics import topic
 from tests.journeys.cloud_process import Cloud
+from tests.journeys.fleet import TRAINING, Fleet
 from tests.journeys.messages import send
 from tests.journeys.site import Gateway, Site
-from tests.journeys.test_training import GATEWAY, VALUES
 from tests.waiting import until
 
-CLOUD = """
-[bus]
-url = "{broker}"
-client_id = "cloud-of-{name}"
-[[training]]
-name = "state"
-channels = ["x", "y"]
-label = "state"
+CLOUD = (
+    TRAINING
+    + """
 classes = 2
 samples = 8
 hop = 8
@@ -42,6 +37,7 @@ every = "0s"
 margin = 0.0
 newest = 300
 """
+)
 
 MS = 10**6
 
@@ -105,10 +101,8 @@ async def begun(cloud: Cloud) -> bool:
 async def test_windows_are_classified_and_drift_begins_another_training(
     tmp_path: Path, embedded_broker: EmbeddedBroker, free_port: Callable[[], int]
 ) -> None:
-    cloud = Cloud(tmp_path / "cloud", free_port(), CLOUD.format(broker=embedded_broker.url, name=tmp_path.name))
-    name = f"{tmp_path.name}-barn"
-    more = GATEWAY.format(key=cloud.public_key) + cloud.enrol(name)
-    site = Site(tmp_path / name, embedded_broker.url, free_port(), more, VALUES)
+    fleet = Fleet(tmp_path, embedded_broker.url, free_port, CLOUD)
+    cloud, site = fleet.cloud, fleet.site("barn")
     pump = Pump(site)
 
     async def trained(run: int) -> Any:
@@ -121,7 +115,7 @@ async def test_windows_are_classified_and_drift_begins_another_training(
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(cloud.running())
         gateway = await stack.enter_async_context(site.gateway())
-        heard = await stack.enter_async_context(hearing(embedded_broker.url, name))
+        heard = await stack.enter_async_context(hearing(embedded_broker.url, site.name))
         await gateway.ready()
         await pump.run(300)
         await gateway.recorded(3 * 8 * 300)

@@ -14,29 +14,16 @@ import pytest
 
 from cli.broker import EmbeddedBroker
 from cloud.tokens import Tokens
-from tests.journeys.cloud_process import Cloud
+from tests.journeys.fleet import Fleet, running
 from tests.journeys.messages import send
 from tests.journeys.site import Site
-from tests.journeys.test_training import running
 from tests.waiting import until
 
-CLOUD = '[bus]\nurl = "{broker}"\nclient_id = "cloud-of-{name}"\n'
-GATEWAY = '[[window]]\nsize = "1s"\n[models]\npublic_key = "{key}"\n'
 MS = 10**6
 
 
-class Fleet:
+class Askers(Fleet):
     """A cloud that runs jobs, and gateways with raw history."""
-
-    def __init__(self, directory: Path, broker: str, free_port: Callable[[], int]) -> None:
-        self.directory, self.broker, self._free_port = directory, broker, free_port
-        self.cloud = Cloud(directory / "cloud", free_port(), CLOUD.format(broker=broker, name=directory.name))
-
-    def site(self, number: int) -> Site:
-        """Make a gateway; its name is like nobody else's on a broker that serves many tests."""
-        name = f"{self.directory.name}-{number}"
-        more = GATEWAY.format(key=self.cloud.public_key) + self.cloud.enrol(name)
-        return Site(self.directory / name, self.broker, self._free_port(), more, 'values = { x = "x" }')
 
     async def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Ask as the admin."""
@@ -68,8 +55,8 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, embedded_broker: EmbeddedBroker, free_port: Callable[[], int]) -> Fleet:
-    return Fleet(tmp_path, embedded_broker.url, free_port)
+def fleet(tmp_path: Path, embedded_broker: EmbeddedBroker, free_port: Callable[[], int]) -> Askers:
+    return Askers(tmp_path, embedded_broker.url, free_port, values='values = { x = "x" }')
 
 
 async def measure(site: Site, seed: int, rows: int = 500) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -85,7 +72,7 @@ async def measure(site: Site, seed: int, rows: int = 500) -> np.ndarray[Any, np.
     return values
 
 
-async def test_moments_and_quantiles_over_two_gateways_are_those_of_all_readings(fleet: Fleet) -> None:
+async def test_moments_and_quantiles_over_two_gateways_are_those_of_all_readings(fleet: Askers) -> None:
     sites = [fleet.site(number) for number in range(2)]
     async with fleet.cloud.running(), running(*sites):
         values = np.concatenate([await measure(site, seed) for seed, site in enumerate(sites)])
@@ -113,7 +100,7 @@ async def test_moments_and_quantiles_over_two_gateways_are_those_of_all_readings
         assert {one["id"] for one in listed} == set(names.values())
 
 
-async def test_a_gateway_that_is_killed_in_between_answers_when_it_is_back(fleet: Fleet) -> None:
+async def test_a_gateway_that_is_killed_in_between_answers_when_it_is_back(fleet: Askers) -> None:
     sites = [fleet.site(number) for number in range(2)]
     async with fleet.cloud.running(), running(*sites) as gateways:
         values = [await measure(site, seed) for seed, site in enumerate(sites)]
@@ -130,7 +117,9 @@ async def test_a_gateway_that_is_killed_in_between_answers_when_it_is_back(fleet
         assert (found["state"], found["complete"], found["readings"]) == ("done", 1.0, sum(map(len, values)))
 
 
-async def test_at_the_deadline_the_result_says_who_is_missing_and_a_cloud_that_was_killed_goes_on(fleet: Fleet) -> None:
+async def test_at_the_deadline_the_result_says_who_is_missing_and_a_killed_cloud_goes_on(
+    fleet: Askers,
+) -> None:
     sites = [fleet.site(number) for number in range(2)]
     async with running(sites[0]):
         async with fleet.cloud.running() as cloud:

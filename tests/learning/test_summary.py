@@ -8,15 +8,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from learning import summary
 from learning.summary import Summary
+from learning.work import Batch
+from learning.work.moments import Params, moments
 from protocol.columns import decode_state, encode_state
 from protocol.errors import ModelRefused
 
 NAMES = ["pump/pressure", "pump/flow", "mill/speed"]
 SERIES = np.array([0, 1, 0, 2, 0, 1], np.int32)
 VALUES = np.array([1.0, 5.0, 3.0, np.nan, 8.0, -5.0])
+
+
+def of(names: list[str], series: NDArray[np.int32], value: NDArray[np.float64]) -> Summary:
+    """Summarise readings as `moments` does."""
+    return summary.decode(moments.map([Batch(names, series, np.zeros(len(series), np.int64), value)], Params()))
 
 
 def same(one: Summary, other: Summary) -> None:
@@ -30,7 +38,7 @@ def same(one: Summary, other: Summary) -> None:
 
 
 def test_each_series_is_summarised_by_itself_and_sorted_by_name() -> None:
-    found = summary.of(NAMES, SERIES, VALUES)
+    found = of(NAMES, SERIES, VALUES)
     assert found.names == ("pump/flow", "pump/pressure")
     assert (found.count.tolist(), found.mean.tolist(), found.scatter.tolist()) == ([2, 3], [0.0, 4.0], [50.0, 26.0])
     assert (found.minimum.tolist(), found.maximum.tolist()) == ([-5.0, 1.0], [5.0, 8.0])
@@ -38,12 +46,12 @@ def test_each_series_is_summarised_by_itself_and_sorted_by_name() -> None:
 
 
 def test_a_mean_far_from_zero_does_not_cost_the_deviation() -> None:
-    found = summary.of(["a"], np.zeros(1000, np.int32), np.float64(1e9) + np.arange(1000, dtype=np.float64) % 2)
+    found = of(["a"], np.zeros(1000, np.int32), np.float64(1e9) + np.arange(1000, dtype=np.float64) % 2)
     assert summary.deviation(found)[0] == pytest.approx(0.5, rel=1e-9)
 
 
 def test_merging_with_nothing_changes_nothing() -> None:
-    found = summary.of(NAMES, SERIES, VALUES)
+    found = of(NAMES, SERIES, VALUES)
     same(summary.merge(found, summary.nothing()), found)
     same(summary.merge(summary.nothing(), found), found)
 
@@ -58,17 +66,16 @@ def test_any_split_adds_up_to_the_whole_in_any_order(rows: list[tuple[int, float
     series = np.array([number for number, _ in rows], np.int32)
     values = np.array([value for _, value in rows], np.float64)
     parts = [
-        summary.of(names, *piece)
-        for piece in zip(np.split(series, sorted(cuts)), np.split(values, sorted(cuts)), strict=True)
+        of(names, *piece) for piece in zip(np.split(series, sorted(cuts)), np.split(values, sorted(cuts)), strict=True)
     ]
-    whole = summary.of(names, series, values)
+    whole = of(names, series, values)
     same(whole, summary.merge_all(parts))
     same(whole, summary.merge_all(reversed(parts)))
     same(summary.decode(summary.encode(whole)), whole)
 
 
 def changed(**changes: Any) -> bytes:
-    state = decode_state(summary.encode(summary.of(NAMES, SERIES, VALUES)))
+    state = decode_state(summary.encode(of(NAMES, SERIES, VALUES)))
     return encode_state(state | changes)
 
 
