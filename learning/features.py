@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 from learning.parameters import Array
 from learning.statistics import Vector
 from protocol.errors import ModelRefused
+from protocol.training import MIN_SAMPLES
 
 Windows = NDArray[np.float64]
 """Readings at even steps: shape (n, samples, channels)."""
 
-FEWEST = 8
+FEWEST = MIN_SAMPLES
 """Samples in a window: fewer have no spectrum to speak of."""
 
 OCTAVES = 7

@@ -6,18 +6,23 @@ after it sends a model out and gets updates back, with what the model is worth o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, TypeVar
 
 import msgspec
 
 from protocol.errors import TaskRefused
+from protocol.settings import Contradiction
 
 VERSION = 1
 """Of both tasks."""
 
 MAX_CHANNELS = 16
 MAX_CLASSES = 64
-MAX_SAMPLES = 65_536
+MIN_SAMPLES, MAX_SAMPLES = 8, 65_536
+"""In a window: fewer have no spectrum to speak of."""
+FEATURES = ("statistics/1", "spectrum/1", "motion/1", "course/1")
+"""Sets of features that `learning.features` has."""
 MAX_HIDDEN = 256
 """So that a model of the most features fits a task, `protocol.tasks.MAX_TASK`."""
 MAX_WINDOWS = 200_000
@@ -106,15 +111,25 @@ def read(data: bytes, kind: type[T]) -> T:
 
 def check_dataset(dataset: Dataset) -> None:
     """TaskRefused("params") for a dataset that cannot be."""
+    for key, value, expectation in dataset_contradictions(dataset):
+        raise TaskRefused("params", f"{key}: {value!r}, expected {expectation}")
+
+
+def dataset_contradictions(dataset: Dataset) -> Iterator[Contradiction]:
+    """Say what is wrong with a dataset."""
     sizes = (
-        ("channels", len(dataset.channels), MAX_CHANNELS),
-        ("classes", dataset.classes, MAX_CLASSES),
-        ("samples", dataset.samples, MAX_SAMPLES),
-        ("hop", dataset.hop, MAX_SAMPLES),
-        ("newest", dataset.newest, MAX_WINDOWS),
+        ("channels", len(dataset.channels), 1, MAX_CHANNELS),
+        ("classes", dataset.classes, 1, MAX_CLASSES),
+        ("samples", dataset.samples, MIN_SAMPLES, MAX_SAMPLES),
+        ("hop", dataset.hop, 1, MAX_SAMPLES),
+        ("newest", dataset.newest, 1, MAX_WINDOWS),
     )
-    for key, value, most in sizes:
-        if not 1 <= value <= most:
-            raise TaskRefused("params", f"{key}: {value}, expected 1 to {most}")
-    if len(set(dataset.channels)) < len(dataset.channels) or dataset.label in dataset.channels:
-        raise TaskRefused("params", "channels and label are different measurements")
+    for key, value, least, most in sizes:
+        if not least <= value <= most:
+            yield key, value, f"{least} to {most}"
+    if len(set(dataset.channels)) < len(dataset.channels):
+        yield "channels", list(dataset.channels), "each measurement once"
+    if dataset.label in dataset.channels:
+        yield "label", dataset.label, "another measurement than a channel's"
+    if dataset.features not in FEATURES:
+        yield "features", dataset.features, f"one of {', '.join(FEATURES)}"

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from protocol.errors import TaskRefused
 from protocol.settings import NAME, Contradiction, Duration, Section
-from protocol.training import MAX_HIDDEN, Dataset, Learning, check_dataset
+from protocol.training import MAX_HIDDEN, Dataset, Learning, dataset_contradictions
 
 
 class Training(Section, frozen=True):
@@ -83,11 +82,8 @@ def training_contradictions(trainings: Iterable[Training], *, bus: bool) -> Iter
 def _training_contradictions(key: str, training: Training, others: set[str]) -> Iterator[Contradiction]:
     if not NAME.fullmatch(training.name) or training.name in others:
         yield f"{key}.name", training.name, "1 to 63 of letters, digits, '.', '_', '-', and no other training's name"
-    try:
-        check_dataset(training.dataset)
-    except TaskRefused as refused:
-        wrong, _, expectation = refused.detail.partition(": ")
-        yield f"{key}.{wrong}", getattr(training, wrong, training.channels), expectation or refused.detail
+    for name, value, expectation in dataset_contradictions(training.dataset):
+        yield f"{key}.{name}", value, expectation
     bounds = (
         ("hidden", training.hidden, 1, MAX_HIDDEN),
         ("epochs", training.epochs, 1, 100),
@@ -98,12 +94,16 @@ def _training_contradictions(key: str, training: Training, others: set[str]) -> 
         ("staleness", training.staleness, 0, 100),
         ("holdout", training.holdout, 0.01, 0.9),
         ("worse_share", training.worse_share, 0.0, 1.0),
+        ("worse_by", training.worse_by, 0.0, 1.0),
+        ("margin", training.margin, -1.0, 1.0),
         ("on_drift", training.on_drift, 0.0, 1.0),
+        ("penalty", training.penalty, 0.0, 10.0),
+        ("rate", training.rate, 1e-6, 10.0),
+        ("server_rate", training.server_rate, 1e-6, 10.0),
+        ("momentum", training.momentum, 0.0, 0.999),
     )
     for name, value, least, most in bounds:
         if not least <= value <= most:
             yield f"{key}.{name}", value, f"{least} to {most}"
     if training.deadline < 10**9:
         yield f"{key}.deadline", f"{training.deadline}ns", "at least 1s"
-    if not 0 < training.rate <= 10 or not 0 < training.server_rate <= 10 or not 0 <= training.momentum < 1:
-        yield f"{key}.rate", training.rate, "rates above 0, at most 10, and a momentum from 0 to less than 1"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cloud.config import parse
+from learning.features import SETS
 from protocol.errors import ConfigurationRefused
+from protocol.training import FEATURES, Dataset
 
 
 def test_the_shortest_file_listens_on_this_machine_only() -> None:
@@ -90,3 +92,58 @@ def test_what_is_wrong_is_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigurationRefused) as refused:
         parse(text, "c.toml")
     assert str(refused.value).startswith(message)
+
+
+TRAINING = {
+    "name": '"state"',
+    "channels": '["x", "y"]',
+    "label": '"state"',
+    "classes": "3",
+    "samples": "16",
+}
+
+
+def trained(bus: str = '[bus]\nurl = "mqtt://a"\n', **changes: str) -> str:
+    """Give a cloud's file with a training, some of its keys changed."""
+    keys = "\n".join(f"{key} = {value}" for key, value in (TRAINING | changes).items())
+    return f'data = "d"\n{bus}[[training]]\n{keys}\n'
+
+
+def test_a_training_takes_windows_that_overlap_by_half() -> None:
+    [training] = parse(trained()).training
+    assert training.dataset == Dataset(("x", "y"), "state", 3, 16, 8)
+
+
+WRONG: dict[str, tuple[dict[str, str], str]] = {
+    "no bus": ({"bus": ""}, "bus.url = None: expected the broker"),
+    "a name that is none": ({"name": '"a b"'}, "training[0].name = 'a b': expected 1 to 63"),
+    "no channels": ({"channels": "[]"}, "training[0].channels = 0: expected 1 to 16"),
+    "a channel twice": ({"channels": '["x", "x"]'}, "training[0].channels = ['x', 'x']: expected each"),
+    "a label among the channels": ({"label": '"x"'}, "training[0].label = 'x': expected another measurement"),
+    "too few samples": ({"samples": "7"}, "training[0].samples = 7: expected 8 to 65536"),
+    "features we have not": ({"features": '"statistic/1"'}, "training[0].features = 'statistic/1': expected one of"),
+    "a model we have not": ({"model": '"oracle"'}, "training[0].model = 'oracle': expected one of"),
+    "no rate": ({"rate": "0"}, "training[0].rate = 0.0: expected 1e-06 to 10"),
+    "too much momentum": ({"momentum": "1"}, "training[0].momentum = 1.0: expected 0.0 to 0.999"),
+    "a number that is none": ({"margin": "nan"}, "training[0].margin = nan: expected -1.0 to 1.0"),
+    "all of it held out": ({"holdout": "1"}, "training[0].holdout = 1.0: expected 0.01 to 0.9"),
+    "no time": ({"deadline": '"1ms"'}, "training[0].deadline = '1000000ns': expected at least 1s"),
+    "a key that is none": ({"sample": "3"}, "training[0].sample = 3"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), WRONG.values(), ids=WRONG.keys())
+def test_a_training_that_cannot_be_is_refused(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigurationRefused) as refused:
+        parse(trained(**changes), "")
+    assert str(refused.value).startswith(message)
+
+
+def test_a_name_is_one_trainings() -> None:
+    text = trained() + trained(bus="").removeprefix('data = "d"\n')
+    with pytest.raises(ConfigurationRefused, match=r"training\[1\]\.name = 'state'"):
+        parse(text)
+
+
+def test_the_features_that_may_be_configured_are_those_there_are() -> None:
+    assert set(FEATURES) == set(SETS)

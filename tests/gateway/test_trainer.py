@@ -249,7 +249,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "no channels": (lambda: SurveyTask()(asked(Survey(Dataset((), "s", 1, 8, 8))), Held(ROWS), b""), "params"),
     "features we have not": (
         lambda: SurveyTask()(asked(Survey(msgspec.structs.replace(DATASET, features="x/1"))), Held(ROWS), b""),
-        "features",
+        "params",
     ),
 }
 
