@@ -174,7 +174,7 @@ class Dispatch:
             raise JobRefused(refused.reason, refused.detail) from None
         names = chosen(spec, (one.name for one in self._fleet.views()), self._labels)
         if not names:
-            raise JobRefused("gateways", f"none that has called matches {', '.join(spec.gateways)}")
+            raise JobRefused("gateways", f"no gateway that has called matches {', '.join(spec.gateways)}")
         matching = await self._matching(spec.series) if len(names) <= MAX_ROWS else {}
         return asked, plan(asked, self._known(names, matching), self._bounds, now)
 

@@ -69,6 +69,7 @@ class Publish:
         self._wanted = asyncio.Event()
         self._changed = asyncio.Event()
         self._making = asyncio.Lock()
+        self._told = (False, "")
 
     def on_news(self, gateway: str, news: News) -> None:
         """Take what a commit brought."""
@@ -129,7 +130,8 @@ class Publish:
         old = newest if version is None else next((one for one in found if one.version == version), None)
         content = await self._store.content(old.digest) if old is not None else None
         if old is None or newest is None or content is None:
-            raise ModelRefused("version", f"the content of {model} {version or ''} is not kept, or never was")
+            which = f"version {version}" if version else "version"
+            raise ModelRefused("version", f"{model} has no {which} whose content is kept")
         if gateway is None and old.digest != newest.digest:
             await self._publish(model, content, self._clock(), old.schema, old.windows)
         number, sealed = self.registry.next_version(model) - 1, self._sealed[model]
@@ -171,7 +173,9 @@ class Publish:
             await self._publish(model, content, self._clock(), classifier.SCHEMA, windows)
 
     def _on_state(self, connected: bool, why: str) -> None:
-        log.log(logging.INFO if connected else logging.WARNING, "bus: %s", why)
+        if (connected, why) != self._told:
+            log.log(logging.INFO if connected else logging.WARNING, "bus: %s", why)
+        self._told = (connected, why)
         if connected:
             for gateway, own in self._models_of.items():
                 for model in own:

@@ -115,6 +115,7 @@ def run(order: Order, pasts: dict[str, Any] | None = None) -> Reply:
         reply = Reply("failed", "journal", str(error))
     except Exception as error:  # noqa: BLE001 - a stranger's code: it is told, and costs only itself
         reply = Reply("failed", "crash", "".join(traceback.format_exception(error))[-4096:])
+    sys.stdout.flush()  # what it printed is said before its reply, or a kill would take it along
     return msgspec.structs.replace(reply, seconds=sum(os.times()[:2]) - began)
 
 

@@ -59,6 +59,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "site" / "rogues.py").write_text(ROGUES)
     here = str(Path(__file__).parents[2])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), here]))
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     journal = Journal.open(OsFiles(), tmp_path / "journal", config.Journal(), about=dict)
     series, value = np.array([0, 1, 0], np.int32), np.array([1.0, 5.0, 3.0])
     journal.append(ReadingsRecord(1, Readings(series, np.array([10, 20, 30]), value), ["pump/flow", "pump/heat"]))
