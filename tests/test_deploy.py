@@ -92,16 +92,25 @@ def test_a_gateway_reads_its_token_where_the_unit_puts_it() -> None:
             for name, _ in loaded] == [True, True]  # fmt: skip
 
 
-# The page for operators.
+# The pages for operators and users.
 
-PAGE = blocks((ROOT / "docs/operations.md").read_text())
+PAGES = {page.stem: blocks(page.read_text()) for page in sorted((ROOT / "docs").glob("*.md"))}
+PAGE = PAGES["operations"]
 
 
 def line_of(block: Block) -> str:
     return f"line {block.line}"
 
 
-@pytest.mark.parametrize("block", [block for block in PAGE if block.language == "sh"], ids=line_of)
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(block, id=f"{name} line {block.line}")
+        for name, page in PAGES.items()
+        for block in page
+        if block.language == "sh"
+    ],
+)
 def test_the_pages_commands_are_shell_and_exist(block: Block) -> None:
     subprocess.run(["bash", "-n", "-c", block.content], check=True)
     for words in commands(block.content):

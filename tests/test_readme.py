@@ -22,6 +22,7 @@ import click
 import msgspec
 import pytest
 
+from cli.cloud import Shown
 from cli.main import fieldgate, run
 from cloud.config import CloudConfig
 from gateway.config import GatewayConfig
@@ -128,7 +129,7 @@ def check_command(words: list[str]) -> None:
     rest = list(words)
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         known = command.list_commands(click.Context(command))
-        name = rest.pop(0)
+        name = "show" if isinstance(command, Shown) and rest[0] not in known else rest.pop(0)
         assert name in known, f"{name} is none of {', '.join(known)}"
         found = command.get_command(click.Context(command), name)
         assert found is not None
