@@ -110,6 +110,7 @@ def _classes(standing: Standing) -> Iterator[Metric]:
 
 def _storage(vitals: Vitals) -> Iterator[Metric]:
     yield _gauge("journal_bytes", "bytes of journal on the disk", vitals.journal_bytes)
+    yield _gauge("journal_pending_bytes", "bytes that wait for a commit", vitals.journal_pending)
     yield _counter("journal_written_bytes", "bytes written to the journal", vitals.journal_written)
     yield _gauges("spool_frames", "frames that wait for a receipt", "lane", vitals.spool_frames)
     yield _gauges("spool_bytes", "bytes of spool on the disk", "lane", vitals.spool_bytes)

@@ -167,6 +167,7 @@ class Pipeline:
             frames_receipted=uplink.receipted if uplink else 0,
             cloud_connected=uplink is not None and uplink.connected,
             journal_bytes=self.journal.bytes,
+            journal_pending=self.journal.pending_bytes,
             journal_written=self.journal.written,
             spool_frames={lane: self.spool.frames(lane) for lane in LANES},
             spool_bytes={lane: self.spool.bytes(lane) for lane in LANES},

@@ -42,6 +42,7 @@ class Vitals:
     frames_receipted: int
     cloud_connected: bool
     journal_bytes: int
+    journal_pending: int
     journal_written: int
     spool_frames: dict[str, int]
     spool_bytes: dict[str, int]

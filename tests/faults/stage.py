@@ -162,7 +162,10 @@ class Stage:
         async def over() -> bool:
             now = await gateway.metrics()
             waiting = sum(now.get(f'fieldgate_spool_frames{{lane="{lane}"}}', 1.0) for lane in LANES)
-            return not waiting and not now.get("fieldgate_readings_pending") and await self._same(site, replay(site))
+            waiting += sum(
+                now.get(name, 1.0) for name in ("fieldgate_readings_pending", "fieldgate_journal_pending_bytes")
+            )
+            return not waiting and await self._same(site, replay(site))
 
         try:
             await until(over, "the cloud has what the gateway has", within=DRAINED_WITHIN_S, every=0.1)
