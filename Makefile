@@ -1,6 +1,7 @@
 # make demo | test | check | bench | faults | arm | container    each makes .venv, and again when what it is made from changes
 # make demo ARGS="--seconds 20"               ARGS goes to the command; PYTHON names the interpreter to make .venv with
 # make bench-learning ARGS="--data DIR"       gateways that learn together; DIR may hold more sets to measure on
+# make bench-jobs                             questions to 100 million readings on two gateways, over slow links
 # make faults ARGS="gateway-kill --whole"     one scenario; without ARGS all, an hour, going on where it was interrupted
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ READY := $(VENV)/.ready
 # What pip installs has its bytecode; compiling anew is half of a start, and tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check format bench bench-learning faults arm container clean
+.PHONY: help demo test check format bench bench-learning bench-jobs faults arm container clean
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
@@ -35,7 +36,10 @@ bench: $(READY)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 bench-learning: $(READY)
-	@$(BIN)/python -m tests.bench learning learning_fleet $(ARGS)
+	@$(BIN)/python -m tests.bench learning cascade learning_fleet $(ARGS)
+
+bench-jobs: $(READY)
+	@$(BIN)/python -m tests.bench work jobs $(ARGS)
 
 faults: $(READY)
 	@$(BIN)/python -m tests.faults.run $(or $(ARGS),all)

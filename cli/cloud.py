@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cli.reach import DATA, DIRECTORY, FILE, load, reached, with_cloud
 from cli.terminal import log_to_stderr, put_to_use
+from cloud.config import CloudConfig
+from protocol.errors import ComputeUnavailable
 from protocol.settings import UNITS_NS, parse_quantity
+
+if TYPE_CHECKING:
+    from cloud.compute import Compute
 
 WITH_CONFIG = click.argument("config_file", metavar="[CONFIG]", required=False, type=FILE)
 WITH_DATA = click.option("--data", type=DIRECTORY, help=f"Keys, tokens and database; {DATA} here by default.")
@@ -64,15 +70,51 @@ def run(config_file: Path | None, listen: str | None, data: Path | None) -> None
 
 @cloud.command()
 @click.argument("config_file", metavar="CONFIG", type=FILE)
-def check(config_file: Path) -> None:
-    """Say whether a configuration can be used, and what it means."""
+def check(config_file: Path) -> int:
+    """Say whether a configuration can be used, and what it means. Ends with 1 if a Dask cluster is not reached."""
     settings = load(config_file)
+    cluster = _look_for(settings, config_file)
     readers = "this machine alone" if settings.loopback else "everywhere, with the admin token"
     click.echo(f"{config_file}: good")
     click.echo(f"  listens   {settings.listen}  (readers: {readers})")
     click.echo(f"  data      {settings.data}")
     click.echo(f"  store     {settings.store.url}")
     click.echo(f"  bus       {settings.bus.url if settings.bus else 'none: no models are made'}")
+    if private := [one for one in settings.training if one.privacy is not None]:
+        from cloud.federation.private import beforehand  # noqa: PLC0415 - numpy, for who wants privacy
+
+        for one in private:
+            for line in beforehand(one):
+                click.echo(f"  privacy   {one.name}: {line}")
+    if settings.job:
+        click.echo(f"  jobs      {', '.join(job.name for job in settings.job)}")
+    return _reach(cluster) if cluster is not None else 0
+
+
+def _look_for(settings: CloudConfig, config_file: Path) -> Compute | None:
+    """Refuse standing jobs whose work is not installed here, and give the cluster that merges, if one is to."""
+    with put_to_use(config_file):
+        if settings.job:
+            from cloud.standing import check  # noqa: PLC0415 - loaded when needed
+
+            check(settings.job)
+        if not settings.compute.scheduler:
+            return None
+        from cloud.compute import choose  # noqa: PLC0415 - the same
+
+        return choose(settings.compute)
+
+
+def _reach(cluster: Compute) -> int:
+    """Say how many workers a cluster has; 1 if it is not reached."""
+    import asyncio  # noqa: PLC0415 - loaded when needed
+
+    try:
+        click.echo(f"  merges    on {asyncio.run(cluster.look())}")
+    except ComputeUnavailable as error:
+        click.echo(f"  merges    nowhere: {error}; jobs will wait until it is there")
+        return 1
+    return 0
 
 
 @cloud.group()
@@ -129,7 +171,7 @@ models.add_command(show, "list")
 @with_cloud
 @click.option("--untried", is_flag=True, help="Put it in force at once, although its training's gateways could try it.")
 def push(file: Path, name: str, where: str, token_file: Path | None, *, untried: bool) -> None:
-    """Bring the classifier or baseline in FILE as the model NAME. That of a training has to prove itself first."""
+    """Bring the classifier, baseline or ONNX in FILE as model NAME. That of a training has to prove itself first."""
     from cli.ask import ask  # noqa: PLC0415 - loaded when needed
 
     query = {"model": name, "untried": int(untried)}

@@ -12,6 +12,8 @@ def lines(body: Mapping[str, Any]) -> Iterator[str]:
         yield "no trainings: the cloud's configuration has no [[training]]"
     for one in body["trainings"]:
         yield f"{one['name']}  {_stands(one)}"
+        if one.get("privacy"):
+            yield f"  {privacy_line(one['privacy'])}"
         for stage in one["history"]:
             if stage["run"] == one["run"]:
                 yield f"  {stage_line(stage)}"
@@ -31,7 +33,14 @@ def outcome(one: Mapping[str, Any]) -> str:
     """Say how a training's last run ended."""
     right = "" if one["accuracy"] is None else f", {_share(one['accuracy'])} right"
     before = "" if one["before"] is None else f"; what was in force: {_share(one['before'])}"
-    return f"run {one['run']} ended: {one['verdict']}{right}{before}"
+    early = f"{one['ended']}, " if one.get("ended") else ""
+    return f"run {one['run']} ended: {early}{one['verdict']}{right}{before}"
+
+
+def privacy_line(of: Mapping[str, Any]) -> str:
+    """Say how a privacy budget stands."""
+    spent = f"epsilon {of['spent']:.3g} of {of['epsilon']:g} spent in {of['rounds']} rounds"
+    return f"privacy   {spent} (delta {of['delta']:g}), {of['left'] or 'no'} more"
 
 
 def stage_line(stage: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ that /login leaves.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import hdrs, web
 
+from cloud.brought import brought
 from cloud.dispatch import Dispatch
 from cloud.fleet import Fleet
 from cloud.ingest import Ingest
@@ -199,8 +201,11 @@ class Api:
         publish, model, content = self._publishing(), query["model"], await request.read()
         if not NAME.fullmatch(model):
             raise ApiRefused(400, f"{model!r} is no name", "query parameter model", "1 to 63 of letters, digits, . _ -")
-        known = self.trainings is not None and model in self.trainings.federation.trainings
+        trainings = self.trainings.federation.trainings if self.trainings is not None else {}
+        known = model in trainings
         try:
+            datasets = {name: training.settings.dataset for name, training in trainings.items()}
+            content = await asyncio.to_thread(brought, content, model, datasets)
             if known and not query["untried"]:
                 self._training(model).consider(model, content)
                 return _json(PushBody(model, None))
@@ -259,7 +264,9 @@ class Api:
         return self.trainings
 
     async def _jobs(self, _request: web.Request, _query: Query) -> web.StreamResponse:
-        return _json(JobsBody(self.dispatch.views() if self.dispatch is not None else []))
+        if self.dispatch is None:
+            return _json(JobsBody([]))
+        return _json(JobsBody(self.dispatch.views(), self.dispatch.standing()))
 
     async def _submit(self, request: web.Request, _query: Query) -> web.StreamResponse:
         try:

@@ -11,7 +11,7 @@
 | `store` | one thread, one connection, the transaction |
 | `ingest` | a task per connection, and one that commits for it |
 | `live` | a queue per viewer |
-| `trainings`, `dispatch` | likewise: a task each to decide and to say (`leases`) |
+| `trainings`, `dispatch`, `cascade` | likewise: a task each to decide and to say (`leases`) |
 | `publish` | when `[bus]` is configured: the broker's connection, and a task each to make, give and answer |
 | this file | opening, the retention task, and the end |
 
@@ -35,6 +35,7 @@ from aiohttp import web
 
 from cloud.api import Api
 from cloud.bus import connect
+from cloud.cascade import Cascade
 from cloud.config import CloudConfig
 from cloud.dispatch import Dispatch
 from cloud.firstrun import describe_first_run, describe_page
@@ -43,6 +44,7 @@ from cloud.ingest import Ingest
 from cloud.live import Live
 from cloud.metrics import Counters, Metrics
 from cloud.publish import Publish
+from cloud.standing import check as check_standing
 from cloud.store import News, Store
 from cloud.store.sqlite import SqliteStore
 from cloud.tokens import FIRST_GATEWAY, Tokens
@@ -56,6 +58,8 @@ log = logging.getLogger("fieldgate.cloud")
 
 EXPIRE_EVERY_S = 600.0
 SHUTDOWN_S = 5.0
+MAX_BODY = 16 << 20
+"""Bytes of what is sent to the API: an ONNX file. What else is sent is bounded where it is read."""
 PAGES = Path(__file__).parent / "web"
 
 API = web.AppKey("api", Api)
@@ -71,6 +75,7 @@ class Ready(NamedTuple):
 
 def create_app(config: CloudConfig, *, clock: Callable[[], int] = time.time_ns, pages: Path = PAGES) -> web.Application:
     """Make one cloud: its keys and tokens if there are none, its parts, its routes. It opens its store when started."""
+    check_standing(config.job)
     tokens = Tokens.open(Path(config.data))
     store = open_store(config, clock)
     fleet, counters = Fleet(), Counters()
@@ -83,10 +88,10 @@ def create_app(config: CloudConfig, *, clock: Callable[[], int] = time.time_ns, 
     reached = (learns.publish, learns.dispatch) if bus is not None else (None, None)
     parts = (store, tokens, fleet, live, ingest, counters, metrics)
     api = Api(*parts, not config.loopback, pages, reached[0], learns.trainings, reached[1])
-    app = web.Application()
+    app = web.Application(client_max_size=MAX_BODY)
     app[API], app[STORE] = api, store
     api.add_to(app)
-    app.cleanup_ctx.append(lambda _app: _opened(config, api, clock, learns.publish, bus))
+    app.cleanup_ctx.append(lambda _app: _opened(config, api, clock, learns, bus))
     app.on_shutdown.append(lambda _app: _shut(api))
     return app
 
@@ -108,6 +113,7 @@ class Learning(NamedTuple):
     publish: Publish
     trainings: Trainings
     dispatch: Dispatch
+    cascade: Cascade
 
     def on_news(self, gateway: str, news: News) -> None:
         """Tell all of them what a commit brought."""
@@ -115,6 +121,7 @@ class Learning(NamedTuple):
         self.trainings.on_news(gateway, news)
         if news.parts:
             self.dispatch.look()
+            self.cascade.look()
 
 
 def _learning(config: CloudConfig, around: Around) -> Learning:
@@ -123,6 +130,7 @@ def _learning(config: CloudConfig, around: Around) -> Learning:
     def on_state(connected: bool, why: str) -> None:
         trainings.on_state(connected, why)
         dispatch.on_state(connected, why)
+        cascade.on_state(connected, why)
 
     publish = Publish(store, live, counters, signer=signer, settings=config.models, clock=clock, on_state=on_state)
     trainings = Trainings(
@@ -134,8 +142,19 @@ def _learning(config: CloudConfig, around: Around) -> Learning:
         promote=publish.promote,
         tell=live.stage,
     )
-    dispatch = Dispatch(store, fleet, config.compute, config.labels, signer=signer, clock=clock, tell=live.job)
-    return Learning(publish, trainings, dispatch)
+    dispatch = Dispatch(
+        store,
+        fleet,
+        config.compute,
+        config.labels,
+        signer=signer,
+        clock=clock,
+        tell=live.job,
+        standing=config.job,
+        show=live.publish,
+    )
+    cascade = Cascade(store, config.cascade, signer=signer, clock=clock, counters=counters)
+    return Learning(publish, trainings, dispatch, cascade)
 
 
 def open_store(config: CloudConfig, clock: Callable[[], int]) -> SqliteStore:
@@ -203,7 +222,7 @@ def _ready(config: CloudConfig, tokens: Tokens, port: int) -> Ready:
 
 
 async def _opened(
-    config: CloudConfig, api: Api, clock: Callable[[], int], publish: Publish, bus: MqttBus | None
+    config: CloudConfig, api: Api, clock: Callable[[], int], learns: Learning, bus: MqttBus | None
 ) -> AsyncIterator[None]:
     await api.store.open()
     try:
@@ -214,11 +233,10 @@ async def _opened(
                 log.info("publish: there is no [bus]: what gateways learn is kept, and no models are made of it")
             else:
                 await stack.enter_async_context(_beside(bus.run(), "bus"))
-                await stack.enter_async_context(_beside(publish.run(bus), "publish"))
-                assert api.trainings is not None
-                await stack.enter_async_context(_beside(api.trainings.run(bus), "trainings"))
-                assert api.dispatch is not None
-                await stack.enter_async_context(_beside(api.dispatch.run(bus), "jobs"))
+                await stack.enter_async_context(_beside(learns.publish.run(bus), "publish"))
+                await stack.enter_async_context(_beside(learns.trainings.run(bus), "trainings"))
+                await stack.enter_async_context(_beside(learns.dispatch.run(bus), "jobs"))
+                await stack.enter_async_context(_beside(learns.cascade.run(bus), "cascade"))
             yield
     finally:
         await api.store.close()

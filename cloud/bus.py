@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import ssl
 from pathlib import Path
 from random import Random
 
+from cloud.certificates import context
 from cloud.config import Bus
 from protocol.errors import ConfigurationRefused
 from protocol.mqtt import MqttBus
@@ -20,7 +20,7 @@ def connect(settings: Bus) -> MqttBus:
         port,
         settings.client_id,
         rng=Random(),  # noqa: S311 - spreads reconnects, keeps no secret
-        tls=_tls(settings) if tls else None,
+        tls=context("bus", settings.ca_file, settings.cert_file, settings.key_file) if tls else None,
         username=settings.username or None,
         password=_password(settings),
     )
@@ -36,14 +36,3 @@ def _password(settings: Bus) -> str | None:
     if settings.password_env and settings.password_env not in os.environ:
         raise ConfigurationRefused("bus.password_env", settings.password_env, "a variable set in the environment")
     return os.environ[settings.password_env].strip() if settings.password_env else None
-
-
-def _tls(settings: Bus) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file or None)
-        if settings.cert_file:
-            context.load_cert_chain(settings.cert_file, settings.key_file or None)
-    except OSError as error:  # SSLError is an OSError
-        key = "cert_file" if settings.cert_file else "ca_file"
-        raise ConfigurationRefused(f"bus.{key}", getattr(settings, key), f"readable certificates ({error})") from None
-    return context

@@ -1,7 +1,8 @@
 """Jobs carried out: what is asked is planned, sent to gateways, gathered, merged, and kept.
 
     api ──spec──▶ placement ──plan──▶ jobs ──asked──▶ leases ──▶ gateways
-                                       ▲  └── merge ──▶ merging ──result──▶ store
+    stored ───parts of windows───────▶ │
+    standing ──runs──────────────────▶ ▲  └── merge ──▶ merging ──result──▶ store
     leases ──answers───────────────────┘
 
 Who is asked when is `jobs`' decision, where it is computed `placement`'s; how gateways hear of it, and what is kept
@@ -10,7 +11,6 @@ when, is `leases`'. A job is a row of the store, each answer one beside it until
 | may fill | bound | answer when full |
 |---|---|---|
 | wishes that are not decided | MAX_WISHES | JobRefused("busy") |
-| gateways whose resources are known | those that have a name here | passed over |
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
+from cloud.compute import choose
 from cloud.config import Compute
+from cloud.config.standing import Standing
 from cloud.fleet import Fleet
 from cloud.jobs import (
     CLOUD,
@@ -37,28 +39,32 @@ from cloud.jobs import (
     Merge,
     Spec,
     TakeBack,
-    chosen,
-    question,
     terms,
 )
+from cloud.jobs.state import MERGING
 from cloud.jobs.view import view
 from cloud.leases import Kept, Leases
 from cloud.merging import Merging, Outcome
-from cloud.placement import Known, Plan, plan
-from cloud.store import MAX_ROWS, Part, Store
-from cloud.store.answers import JobView
-from learning.work import registry
+from cloud.placement import Plan
+from cloud.planning import Planning
+from cloud.standing import StandingJobs
+from cloud.store import Part, Store, Stored
+from cloud.store.answers import JobView, StandingView
+from cloud.stored import StoredParts
 from protocol import jobs as wire
-from protocol.bus import Bus, Subscription
-from protocol.errors import JobRefused, StoreUnavailable, TaskRefused
+from protocol.bus import Bus
+from protocol.errors import ComputeUnavailable, JobRefused, StoreUnavailable
 from protocol.identity import Signer
 from protocol.tasks import Task
-from protocol.topics import gateway_of, topic
+from protocol.topics import topic
 
 log = logging.getLogger("fieldgate.jobs")
 
 MACHINE = "jobs"
 LOOK_S = 2.0
+RETRY_S = 5.0
+LONGEST_WAIT_NS = 86400 * 10**9
+"""After its deadline a job waits so long for somebody who merges it; then it has failed: `compute`."""
 MAX_WISHES = 256
 ROWS = 16
 """Jobs read at once: a row may be megabytes."""
@@ -71,8 +77,12 @@ class _Wish(NamedTuple):
     done: asyncio.Future[None]
 
 
+def _nobody(_rows: list[Stored]) -> None:
+    pass
+
+
 class Dispatch:
-    """See the rules above; `tell` is told of every job that changed."""
+    """See the rules above; `tell` is told of every job that changed, `show` given what standing jobs recorded."""
 
     def __init__(
         self,
@@ -84,14 +94,20 @@ class Dispatch:
         signer: Signer,
         clock: Callable[[], int],
         tell: Callable[[JobView], None],
+        standing: tuple[Standing, ...] = (),
+        show: Callable[[list[Stored]], None] = _nobody,
     ) -> None:
         self._bounds = Bounds(compute.at_once, compute.per_gateway, compute.workers)
         self.jobs = Jobs(self._bounds)
-        self._store, self._fleet, self._labels = store, fleet, labels
+        self._store, self._fleet = store, fleet
         self._clock, self._tell = clock, tell
+        self._forgotten = False  # by a broker, perhaps
         self._leases = Leases(MACHINE, store, signer, self)
-        self._merging = Merging(compute.workers)
-        self._resources: dict[str, wire.Resources] = {}
+        computing = choose(compute)
+        self._merging = Merging(computing)
+        self._stored = StoredParts(store, computing, self._leases.look)
+        self._planning = Planning(store, fleet, labels, self._bounds, lambda: self.jobs.jobs)
+        self._standing = StandingJobs(standing, store, show)
         self._begun = False
         self._wishes: list[_Wish] = []
         self._granted = 0
@@ -108,32 +124,26 @@ class Dispatch:
     def on_state(self, connected: bool, _why: str) -> None:
         """Ask again when the bus is back: a broker may have forgotten."""
         if connected:
-            self._carry_out(self.jobs.again())
+            self._forgotten = True
+            self._leases.look()
 
     async def run(self, bus: Bus) -> None:
         """Carry out until cancelled."""
         async with bus.subscribe(topic("+", "status")) as heard, asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            tasks.create_task(self._hear(heard), name="jobs-hear")
+            tasks.create_task(self._planning.hear(heard), name="jobs-hear")
             tasks.create_task(self._leases.run(bus), name="jobs-lease")
-
-    async def _hear(self, heard: Subscription) -> None:
-        async for message in heard:
-            name = gateway_of(message.topic) or ""
-            found = wire.read_status(message.payload).resources
-            if found is not None and self._fleet.knows(name):
-                self._resources[name] = found
 
     # What somebody wants.
 
     async def plan(self, spec: Spec) -> Plan:
         """Say where each part would be computed, without running it; JobRefused for what cannot be."""
-        return (await self._plan(spec, self._clock()))[1]
+        return (await self._planning.plan(spec, self._clock()))[1]
 
     async def submit(self, spec: Spec) -> JobView:
         """Begin a job; it is kept when this returns. JobRefused says why not."""
         now = self._clock()
-        asked, planned = await self._plan(spec, now)
+        asked, planned = await self._planning.plan(spec, now)
         name = self._name(spec.work, now)
 
         def begin(now: int) -> list[Instruction]:
@@ -155,6 +165,11 @@ class Dispatch:
         now = self._clock()
         return [view(job, now) for job in reversed(self.jobs.jobs.values())]
 
+    def standing(self) -> list[StandingView]:
+        """Give all standing jobs, as configured."""
+        self._check()
+        return self._standing.views()
+
     def view(self, name: str) -> JobView:
         """Give a job with its parts and its result; KeyError if there is none."""
         return view(self._job(name), self._clock(), whole=True)
@@ -166,35 +181,6 @@ class Dispatch:
     def _check(self) -> None:
         if not self._begun:
             raise StoreUnavailable("jobs are being read")
-
-    async def _plan(self, spec: Spec, now: int) -> tuple[Any, Plan]:
-        try:
-            asked = question(spec, registry.find(spec.work), now)
-        except TaskRefused as refused:
-            raise JobRefused(refused.reason, refused.detail) from None
-        names = chosen(spec, (one.name for one in self._fleet.views()), self._labels)
-        if not names:
-            raise JobRefused("gateways", f"no gateway that has called matches {', '.join(spec.gateways)}")
-        matching = await self._matching(spec.series) if len(names) <= MAX_ROWS else {}
-        return asked, plan(asked, self._known(names, matching), self._bounds, now)
-
-    async def _matching(self, patterns: Iterable[str]) -> dict[str, int]:
-        """Count series that match, by gateway; of so many as one answer of the store holds."""
-        found: dict[str, set[int]] = {}
-        for pattern in patterns:
-            for one in await self._store.series(None, pattern, 0, MAX_ROWS):
-                found.setdefault(one.gateway, set()).add(one.id)
-        return {gateway: len(ids) for gateway, ids in found.items()}
-
-    def _known(self, names: Iterable[str], matching: Mapping[str, int]) -> list[Known]:
-        views = {one.name: one for one in self._fleet.views()}
-        found = (views[name] for name in names)
-        return [
-            Known(
-                one.name, one.online, one.readings, one.series, matching.get(one.name, 0), self._resources.get(one.name)
-            )
-            for one in found
-        ]
 
     def _name(self, work: str, now: int) -> str:
         """Name a job as none was named before: gateways remember what they have answered."""
@@ -217,31 +203,49 @@ class Dispatch:
 
     async def begin(self, state: bytes) -> None:
         """Go on from what was kept, and ask again."""
-        del state
         found: list[bytes] = []
         after = ""
         while rows := await self._store.rows(MACHINE, "job/", after, ROWS):
             found += [value for _key, value in rows]
             after = rows[-1][0]
+        self._standing.begin(state)
         self.jobs, self._begun = Jobs.restore(found, self._bounds), True
         self._carry_out(self.jobs.again())
 
     async def decide(self, parts: list[Part]) -> Kept | None:
         """Handle answers, wishes, what was merged, who is there, and what is due."""
+        self._ask_again()
         now = self._clock()
         decided = self.jobs.present([one.name for one in self._fleet.views() if one.online], now)
         for _number, gateway, body in parts:
             decided += self.jobs.part(gateway, body, now)
+        for gateway, body in self._stored.take():
+            decided += self.jobs.part(gateway, body, now)
         decided += self._grant(now)
-        merged, self._merged = self._merged, []
-        for name, (result, reason, refused) in merged:
-            decided += self.jobs.merged(name, result, reason, now, refused)
+        decided += await self._take_merged(now)
         decided += self.jobs.tick(now)
-        if not decided and not self.jobs.changed and not self._granted:
+        begun = await self._standing.submit(self.jobs, self._planning.plan, now)
+        decided += begun or []
+        if not decided and not self.jobs.changed and not self._granted and begun is None:
             return None
         self._decided, self._touched = decided, set(self.jobs.changed)
         self.jobs.changed.clear()
-        return Kept(b"\x01", self._rows(decided))
+        return Kept(self._standing.timetable.snapshot(), self._rows(decided))
+
+    async def _take_merged(self, now: int) -> list[Instruction]:
+        decided: list[Instruction] = []
+        merged, self._merged = self._merged, []
+        for name, (result, reason, refused) in merged:
+            if (job := self.jobs.jobs.get(name)) is not None and job.state == MERGING:
+                await self._standing.record(job, result)
+            decided += self.jobs.merged(name, result, reason, now, refused)
+        return decided
+
+    def _ask_again(self) -> None:
+        """Say once more what was asked, if a broker may have forgotten: all that was decided so far is kept."""
+        if self._forgotten:
+            self._forgotten = False
+            self._carry_out(self.jobs.again())
 
     def carry_out(self) -> None:
         """Do what was decided, and tell whom it concerns."""
@@ -258,7 +262,7 @@ class Dispatch:
 
     def until_due(self) -> float:
         """Seconds until something is due, or it is time to look who is there."""
-        due = self.jobs.due()
+        due = min(self.jobs.due(), self._standing.timetable.due())
         return LOOK_S if due == NEVER else min(LOOK_S, max(0.0, (due - self._clock()) / 1e9))
 
     def _grant(self, now: int) -> list[Instruction]:
@@ -288,6 +292,8 @@ class Dispatch:
             match one:
                 case Ask(job, gateway, site, attempt) if site != CLOUD:
                     self._leases.ask(_task(self.jobs.jobs[job], gateway, attempt))
+                case Ask(job, gateway, _here, attempt) if self._tasks is not None:
+                    self._stored.begin(self._tasks, self.jobs.jobs[job], gateway, attempt)
                 case TakeBack(job, gateway, site) if site != CLOUD:
                     self._leases.take_back(gateway, job)
                 case Merge(job, gateways):
@@ -298,7 +304,8 @@ class Dispatch:
                     log.info("jobs: %s: %s, %d answers%s", job, state, len(gateways), why)
 
     def _begin_merge(self, job: Job, gateways: tuple[str, ...]) -> None:
-        if job.id in self._merges or self._tasks is None:
+        merged = any(name == job.id for name, _ in self._merged)  # and its answers may be forgotten by then
+        if merged or job.id in self._merges or self._tasks is None:
             return
         task = self._tasks.create_task(self._merge(job, gateways), name=f"merge {job.id}")
         self._merges[job.id] = task
@@ -311,9 +318,11 @@ class Dispatch:
                 outcome = await self._merging.merge(
                     job.question, gateways, lambda name: self._store.row(MACHINE, _answer(job.id, name))
                 )
-            except StoreUnavailable as error:
+            except (StoreUnavailable, ComputeUnavailable) as error:
                 log.warning("jobs: %s: %s", job.id, error)
-                await asyncio.sleep(LOOK_S)
+                if self._clock() > job.terms.deadline + LONGEST_WAIT_NS:
+                    outcome = Outcome(b"", "compute")
+                await asyncio.sleep(RETRY_S)
         self._merged.append((job.id, outcome))
         self._leases.look()
 
@@ -325,6 +334,5 @@ def _answer(job: str, gateway: str) -> str:
 def _task(job: Job, gateway: str, attempt: int) -> Task:
     asked = job.question
     packed = msgspec.msgpack.encode(wire.Question(asked.series, asked.start, asked.end, asked.params, asked.limit))
-    return Task(
-        job.id, attempt, gateway, asked.work, asked.version, packed, issued=job.began, deadline=job.terms.deadline
-    )
+    named = (job.id, attempt, gateway, asked.work, asked.version)
+    return Task(*named, packed, issued=job.began, deadline=job.terms.deadline, lean=True)

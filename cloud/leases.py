@@ -74,11 +74,11 @@ class Leases:
 
     def ask(self, task: Task) -> None:
         """Give a task to its gateway."""
-        self._say(task.gateway, task.job, seal(task, self._signer))
+        self.say(f"{topic(task.gateway, 'tasks')}/{task.job}", seal(task, self._signer))
 
     def take_back(self, gateway: str, job: str) -> None:
         """Take a job's task back from a gateway."""
-        self._say(gateway, job, b"")
+        self.say(f"{topic(gateway, 'tasks')}/{job}", b"")
 
     async def run(self, bus: Bus) -> None:
         """Lease until cancelled."""
@@ -128,8 +128,8 @@ class Leases:
             self._machine.carry_out()
         return len(parts) == AT_ONCE
 
-    def _say(self, gateway: str, job: str, sealed: bytes) -> None:
-        name = f"{topic(gateway, 'tasks')}/{job}"
+    def say(self, name: str, sealed: bytes) -> None:
+        """Publish under a topic, retained; b"" takes back what is there."""
         self._waiting.pop(name, None)
         self._waiting[name] = sealed
         self._wanted.set()

@@ -1,36 +1,28 @@
-"""Parts become a result, in processes of their own: whatever a part does to a merge, the cloud goes on.
+"""Parts become a result, where the cloud computes (`compute`).
 
 Parts are merged GROUP at a time, by gateway, and what comes of that likewise: memory holds a group, and the result does
 not depend on the order in which answers came. A part that is nobody's is left out, and named.
 
 | bound | answer when it is passed |
 |---|---|
-| CPU_S of CPU time a process | killed: `crash` |
 | the result, MAX_RESULT bytes of JSON | `size` |
 """
 
 from __future__ import annotations
 
-import asyncio
-import resource
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 
+from cloud.compute import Compute, Died
 from cloud.jobs import Question
 from learning.work import Work, registry
-from protocol.errors import FieldgateError, ModelRefused, StoreUnavailable
+from protocol.errors import ComputeUnavailable, FieldgateError, ModelRefused, StoreUnavailable
 
 GROUP = 64
-CPU_S = 600
 MAX_RESULT = 8 << 20
 
-In = TypeVar("In")
-Out = TypeVar("Out")
 Read = Callable[[str], Awaitable[bytes | None]]
 """Gives a gateway's answer."""
 
@@ -44,29 +36,22 @@ class Outcome(NamedTuple):
 
 
 class Merging:
-    """At most `workers` processes, there as long as something is merged."""
+    """Merges where `compute` does."""
 
-    def __init__(self, workers: int) -> None:
-        self._workers = workers
-        self._pool: ProcessPoolExecutor | None = None
-        self._users = 0
+    def __init__(self, compute: Compute) -> None:
+        self._compute = compute
 
     async def merge(self, question: Question, gateways: Sequence[str], read: Read) -> Outcome:
-        """Merge the answers of these gateways; StoreUnavailable if they cannot be read."""
-        self._users += 1
+        """Merge the answers of these gateways; StoreUnavailable if they cannot be read, or ComputeUnavailable."""
         try:
-            return await self._merge(question, sorted(gateways), read)
-        except BrokenProcessPool:
-            self._end()
-            return Outcome(b"", "crash")
-        except StoreUnavailable:
+            async with self._compute:
+                return await self._merge(question, sorted(gateways), read)
+        except Died as died:
+            return Outcome(b"", str(died))
+        except (StoreUnavailable, ComputeUnavailable):
             raise
         except Exception as error:  # noqa: BLE001 - a stranger's code: it is told, and costs only its job
             return Outcome(b"", f"merging: {error!r}"[:200])
-        finally:
-            self._users -= 1
-            if not self._users:
-                self._end()
 
     async def _merge(self, question: Question, gateways: Sequence[str], read: Read) -> Outcome:
         merged: list[bytes] = []
@@ -76,33 +61,19 @@ class Merging:
             parts = [part for part in [await read(name) for name in names] if part is not None]
             if len(parts) < len(names):
                 raise StoreUnavailable(f"answers to {question.work} are not there")
-            part, bad = await self._run(merge, question, parts)
+            part, bad = await self._compute.run(merge, question, parts)
             refused += [names[number] for number in bad]
             merged += [part] if part else []
         while len(merged) > 1:
             groups = [merged[at : at + GROUP] for at in range(0, len(merged), GROUP)]
-            merged = [(await self._run(merge, question, group))[0] for group in groups]
+            merged = [(await self._compute.run(merge, question, group))[0] for group in groups]
         if not merged:
             return Outcome(b"", "part", tuple(refused))
-        result, reason = await self._run(conclude, question, merged[0])
+        result, reason = await self._compute.run(conclude, question, merged[0])
         return Outcome(result, reason, tuple(refused))
 
-    async def _run(self, work: Callable[[Question, In], Out], question: Question, given: In) -> Out:
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(self._workers, get_context("spawn"), _limit)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work, question, given)
 
-    def _end(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pool = None
-
-
-# In a process.
-
-
-def _limit() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, resource.RLIM_INFINITY))
+# Where it is computed.
 
 
 def merge(question: Question, parts: Sequence[bytes]) -> tuple[bytes, list[int]]:

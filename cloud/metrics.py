@@ -67,7 +67,13 @@ class Counters:
     unauthorised: int = 0  # requests without a good token
     chunks_sent: int = 0
     wants_refused: dict[str, int] = field(default_factory=dict)  # by reason
+    questions_answered: int = 0  # windows
+    questions_refused: dict[str, int] = field(default_factory=dict)  # by reason
     lag: Lag = field(default_factory=Lag)
+
+    def refuse_questions(self, reason: str, windows: int) -> None:
+        """Count windows that get no answer."""
+        self.questions_refused[reason] = self.questions_refused.get(reason, 0) + windows
 
     def add(self, applied: Applied) -> None:
         """Add what a commit brought."""
@@ -111,6 +117,11 @@ class CloudCollector(Collector):
         yield GaugeMetricFamily("fieldgate_viewers", "pages that watch live", value=self.viewers())
         yield _counter("chunks_sent", "parts of models sent over the bus", counts.chunks_sent)
         yield _counters("wants_refused", "parts asked for and not sent, by reason", "reason", counts.wants_refused)
+        yield _counter(
+            "questions_answered", "windows that a larger model has said the class of", counts.questions_answered
+        )
+        refused = counts.questions_refused
+        yield _counters("questions_refused", "windows asked about that have no answer, by reason", "reason", refused)
         versions = GaugeMetricFamily("fieldgate_model_version", "newest version published", labels=["model"])
         for model, version in sorted(self.versions().items()):
             versions.add_metric([model], version)

@@ -26,7 +26,7 @@ from cloud.metrics import Counters
 from cloud.pins import ALL, Pin, Pins
 from cloud.registry import NEVER, Registry, before, combined
 from cloud.store import Learnt, News, Published, Store
-from learning import baseline, classifier
+from learning import baseline, reading, scorer
 from protocol.bus import Bus, OnState, untold
 from protocol.errors import BrokerUnavailable, ModelRefused, StoreUnavailable
 from protocol.identity import Signer
@@ -119,7 +119,7 @@ class Publish:
         schema = _schema(content)
         if self.pins.holds(model):
             raise ModelRefused("pinned", f"{model} is pinned for all: take the pin off first")
-        for gateway in gateways if schema == classifier.SCHEMA else ():
+        for gateway in gateways if schema in scorer.SCHEMAS else ():
             self._know(gateway, model)
         return await self._publish(model, content, self._clock(), schema, 0)
 
@@ -162,7 +162,7 @@ class Publish:
         return pin.version
 
     async def promote(self, model: str, content: bytes, windows: int, gateways: Iterable[str]) -> None:
-        """Publish a classifier as the next version and give it to these gateways; nothing if it is the newest."""
+        """Publish what says classes as the next version and give it to these gateways; nothing if it is the newest."""
         for gateway in gateways:
             self._know(gateway, model)
         newest = self._sealed.get(model)
@@ -170,7 +170,7 @@ class Publish:
             log.warning("publish: %s is pinned for all: what was promoted is not published", model)
             return
         if newest is None or read_sealed(newest).digest != digest_of(content):
-            await self._publish(model, content, self._clock(), classifier.SCHEMA, windows)
+            await self._publish(model, content, self._clock(), scorer.schema_of(content), windows)
 
     def _on_state(self, connected: bool, why: str) -> None:
         if (connected, why) != self._told:
@@ -293,15 +293,14 @@ class Publish:
 
 def _schema(content: bytes) -> str:
     """Say what a content is; ModelRefused if it is nothing that may score."""
-    refused = []
-    for schema, read in ((classifier.SCHEMA, classifier.decode), (baseline.SCHEMA, baseline.decode)):
-        try:
+    reads = (*((schema, scorer.decode) for schema in scorer.SCHEMAS), (baseline.SCHEMA, baseline.decode))
+    said = reading.schema_of(content, "content")
+    for schema, read in reads:
+        if schema == said:
             read(content)
-        except ModelRefused as error:
-            refused.append(f"no {schema}: {error.detail}")
-        else:
             return schema
-    raise ModelRefused("content", "; ".join(refused))
+    known = ", ".join(schema for schema, _ in reads)
+    raise ModelRefused("content", f"schema {said[:64]!r}, expected one of {known}, or an ONNX file")
 
 
 def _content(parts: list[Learnt], max_bytes: int) -> bytes:

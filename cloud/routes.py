@@ -26,6 +26,7 @@ from cloud.store.answers import (
     QuarantinedView,
     ReportView,
     SeriesView,
+    StandingView,
     TrainingView,
     WindowsPage,
 )
@@ -113,9 +114,10 @@ class TrainingsBody(msgspec.Struct):
 
 
 class JobsBody(msgspec.Struct):
-    """All jobs that are remembered, newest first, without parts and results."""
+    """All jobs that are remembered, newest first, without parts and results; and standing ones, as configured."""
 
     jobs: list[JobView]
+    standing: list[StandingView] = []
 
 
 class LatencyView(msgspec.Struct):
@@ -247,7 +249,8 @@ GATEWAY = Parameter("gateway", "text", "of this gateway only")
 ID = Parameter("id", "text", "the job's name", required=True, place="path")
 SPEC = """Of `work` (what is computed), all else may be left out: `series` and `gateways` (patterns of names; `@label`),
 `from` and `to` (event time, ns) or `last` ("24h"), `params` (the work's own), `priority` (1 to 100), `deadline`
-("10m"), `partial` (true: what has not answered by then is left out), `limit` (readings, for work that sends some)."""
+("10m"), `partial` (true: what has not answered by then is left out), `limit` (readings, for work that sends some),
+`windows` ("when away": where a gateway's readings cannot be had, the windows stored here will do; else "never")."""
 
 ROUTES = (
     Route("/v1/gateways", "gateways", "The fleet.", "reader", GatewaysBody),
@@ -282,7 +285,7 @@ ROUTES = (
     Route(
         "/v1/alerts",
         "alerts",
-        "Alerts, newest first.",
+        "Alerts, newest first. One without series is about the gateway itself.",
         "reader",
         AlertsPage,
         (GATEWAY, Parameter("before", "int", "raised before this, in ns", INT64), LIMIT),
@@ -313,7 +316,7 @@ ROUTES = (
     Route(
         "/v1/models",
         "push",
-        "Bring a model: a classifier's or baseline's bytes. That of a training is tried by its gateways first.",
+        "Bring a model: a classifier, baseline or ONNX file. That of a training is tried by its gateways first.",
         "admin",
         PushBody,
         (

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from cloud.store import OURS
 from protocol.errors import ConfigurationRefused
 from protocol.identity import Signer
 from protocol.settings import NAME
@@ -73,8 +74,9 @@ class Tokens:
 
     def issue(self, gateway: str) -> str:
         """Make a gateway's token, replacing an earlier one; it is also left in `NAME.token`."""
-        if not NAME.fullmatch(gateway) or gateway == "admin":
-            raise ConfigurationRefused("gateway", gateway, "a name of letters, digits, '.', '_', '-' other than admin")
+        if not NAME.fullmatch(gateway) or gateway in ("admin", OURS):
+            expectation = f"a name of letters, digits, '.', '_', '-' other than admin and {OURS}"
+            raise ConfigurationRefused("gateway", gateway, expectation)
         self._reload()
         token = secrets.token_urlsafe(24)
         self._hashes.gateways[gateway] = digest(token)
@@ -108,7 +110,7 @@ class Tokens:
             self._hashes = msgspec.json.decode(self._path.read_bytes(), type=Hashes)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ConfigurationRefused("tokens.json", str(error), "hashes as issued", file=str(self._path)) from None
-        self._by_hash = {value: name for name, value in self._hashes.gateways.items()}
+        self._by_hash = {value: name for name, value in self._hashes.gateways.items() if name != OURS}
         self._stamp = stamp
 
 

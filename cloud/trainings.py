@@ -12,14 +12,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
+from numpy.random import default_rng
+
 from cloud.config.training import Training as Settings
-from cloud.federation import Ask, Ended, Federation, Instruction, Promote, Rest, TakeBack, Training
+from cloud.federation import Ask, Ended, Federation, Instruction, Promote, Rest, TakeBack, Training, private
+from cloud.federation.private import Spent
 from cloud.federation.state import NEVER, REST
 from cloud.leases import Kept, Leases
 from cloud.store import News, Part, Store
-from cloud.store.answers import StageView, TrainingView
+from cloud.store.answers import PrivacyView, StageView, TrainingView
 from protocol.bus import Bus
-from protocol.errors import ModelRefused, TaskRefused
+from protocol.errors import ModelRefused, StoreUnavailable, TaskRefused
 from protocol.identity import Signer
 
 log = logging.getLogger("fieldgate.trainings")
@@ -50,13 +53,16 @@ class Trainings:
         promote: Callable[[str, bytes, int, list[str]], Awaitable[None]],
         tell: Callable[[StageView], None],
     ) -> None:
-        self.federation = Federation(settings)
+        self._rng = default_rng()  # of the noise that protects gateways: seeded by the operating system
+        self.federation = Federation(settings, rng=self._rng)
         self._settings = settings
         self._store, self._clock = store, clock
         self._members, self._promote, self._tell = members, promote, tell
         self._asked_for: list[_Wish] = []
         self._granted = 0  # of them, in what was decided
         self._decided: list[Instruction] = []
+        self._reads = False  # what was kept is not here yet
+        self._forgotten = False  # by a broker, perhaps
         self._leases = Leases(MACHINE, store, signer, self)
 
     def on_news(self, gateway: str, news: News) -> None:
@@ -74,7 +80,11 @@ class Trainings:
         self._leases.look()
 
     def lacking(self, name: str) -> str:
-        """Say why no run of a training can begin now, "" if one can; KeyError if there is no such training."""
+        """Say why no run of a training can begin now, "" if one can; KeyError if there is no such training.
+
+        StoreUnavailable, as of `views`, while trainings are being read.
+        """
+        self._check()
         return self.federation.lacking(name, self._members())
 
     def start(self, name: str) -> None:
@@ -108,27 +118,34 @@ class Trainings:
 
     async def run(self, bus: Bus) -> None:
         """Train until cancelled."""
+        self._reads = True
         await self._leases.run(bus)
 
     def on_state(self, connected: bool, _why: str) -> None:
         """Ask again when the bus is back: a broker may have forgotten."""
         if connected:
-            self._carry_out(self.federation.again())
+            self._forgotten = True
+            self._leases.look()
 
     async def begin(self, state: bytes) -> None:
         """Go on from what was kept, and ask again."""
         reports = await self._store.reports(None, RECENT)
         try:
-            self.federation = Federation(self._settings, state)
+            self.federation = Federation(self._settings, state, self._rng)
         except TaskRefused as error:
             log.error("trainings: what was kept cannot be read, all begin anew: %s", error)  # noqa: TRY400
+        for one in self._settings:
+            if why := private.warning(one):
+                log.warning("trainings: %s: %s", one.name, why)
         for report in reports:
             if report.outcome == DRIFTED:
                 self.federation.note_drift(report.model, report.gateway, report.stored)
+        self._reads = False
         self._carry_out(self.federation.again())
 
     async def decide(self, parts: list[Part]) -> Kept | None:
         """Handle answers, wishes and what is due."""
+        self._ask_again()
         now, members = self._clock(), self._members()
         decided: list[Instruction] = []
         for _number, gateway, body in parts:
@@ -145,6 +162,12 @@ class Trainings:
                 await self._promote(one.training, one.content, one.windows, members)
         self._decided, self._granted = decided, len(wishes)
         return Kept(self.federation.snapshot())
+
+    def _ask_again(self) -> None:
+        """Say once more what was asked, if a broker may have forgotten: all that was decided so far is kept."""
+        if self._forgotten:
+            self._forgotten = False
+            self._carry_out(self.federation.again())
 
     def carry_out(self) -> None:
         """Do what was decided."""
@@ -163,13 +186,19 @@ class Trainings:
                     log.info("trainings: %s run %d: %s %d ended", one.training, one.run, one.stage, one.round)
                     self._tell(_stage(one))
                 case Rest():
-                    log.info("trainings: %s run %d: %s", one.training, one.run, one.verdict.word)
+                    how = f"{one.ended}, {one.verdict.word}" if one.ended else one.verdict.word
+                    log.info("trainings: %s run %d: %s", one.training, one.run, how)
                 case Promote():
                     pass  # it was published before this was kept
 
     def views(self) -> list[TrainingView]:
-        """Give all trainings by name."""
+        """Give all trainings by name; StoreUnavailable while they are being read."""
+        self._check()
         return [self._view(name, training) for name, training in sorted(self.federation.trainings.items())]
+
+    def _check(self) -> None:
+        if self._reads:
+            raise StoreUnavailable("trainings are being read")
 
     def _view(self, name: str, training: Training) -> TrainingView:
         state, last = training.state, self.federation.last(name)
@@ -186,12 +215,18 @@ class Trainings:
             verdict.active if verdict else None,
             [_stage(ended) for ended in self.federation.history(name)],
             self.federation.drifted(name),
+            last.ended if last else "",
+            _privacy(self.federation.spent(name)),
         )
 
     def until_due(self) -> float:
         """Seconds until something is due, or it is time to look who is there."""
         due, look = self.federation.due(), LOOK_S if self.federation.resting else LOOK_RUNNING_S
         return look if due == NEVER else min(look, max(0.0, (due - self._clock()) / 1e9))
+
+
+def _privacy(spent: Spent | None) -> PrivacyView | None:
+    return None if spent is None else PrivacyView(*spent)
 
 
 def _stage(ended: Ended) -> StageView:

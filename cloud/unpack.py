@@ -18,20 +18,24 @@ from cloud.store import Arrived, Holds, Undecodable, Windows
 from learning.baseline import MAX_ENTRIES, MAX_NAME
 from learning.statistics import Vector
 from learning.statistics import unpack as unpack_moments
+from protocol.cascade import ASK, check_questions
 from protocol.columns import decode_windows
 from protocol.errors import FrameRefused, ModelRefused
-from protocol.frame import Header, check, decode, load, split
+from protocol.frame import Header, check, decode, dump, load, split
 from protocol.manifest import DIGEST, MAX_VERSION
 from protocol.messages import (
+    ENDS,
     LANES,
     Alert,
     AlertsBody,
+    AnswerBody,
     ClockDefinition,
     DefinitionsBody,
     Kind,
     LossesBody,
     Moments,
     PartBody,
+    QuestionsBody,
     ReportBody,
     StatisticsBody,
     WindowsBody,
@@ -64,12 +68,11 @@ NEGATIVE = 1e-6
 """How far rounding may bring a scatter's least eigenvalue below 0, relative to its trace."""
 MAX_REASON = 256
 OUTCOMES = ("applied", "refused", "rolled back", "drifted")
-ENDS = ("done", "refused", "failed")
 MAX_SECONDS = 1e9
 BELONGS = {
     "definitions": {Kind.DEFINITIONS},
     "alerts": {Kind.ALERTS},
-    "results": {Kind.LOSSES, Kind.STATISTICS, Kind.REPORT, Kind.PART},
+    "results": {Kind.LOSSES, Kind.STATISTICS, Kind.REPORT, Kind.PART, Kind.ANSWER, Kind.QUESTIONS},
     "telemetry": {Kind.WINDOWS},
 }
 
@@ -112,17 +115,26 @@ def _holds(lane: str, head: Header, data: memoryview) -> Holds:
         raw = decode(data).body
         if head.kind == Kind.STATISTICS and len(raw) > MAX_STATISTICS:
             raise FrameRefused("statistics", f"{len(raw)} bytes")  # noqa: TRY301 - the same
-        return _checked(load(head.kind, raw))
+        return _held(load(head.kind, raw))
     except (FrameRefused, ModelRefused) as refused:
         return Undecodable(refused.reason, refused.detail, raw[:MAX_KEPT] or bytes(data[:MAX_KEPT]))
 
 
-def _checked(
-    body: DefinitionsBody | WindowsBody | AlertsBody | LossesBody | StatisticsBody | ReportBody | PartBody | Holds,
-) -> Holds:
+def _held(body: WindowsBody | AnswerBody | QuestionsBody | Holds) -> Holds:
+    """Give what the store takes."""
     match body:
         case WindowsBody():
             return _windows(body)
+        case AnswerBody():
+            return _checked(body.part())
+        case QuestionsBody():
+            return _questions(body)
+        case _:
+            return _checked(body)
+
+
+def _checked(body: Holds) -> Holds:
+    match body:
         case AlertsBody():
             for alert in body.alerts:
                 _check_alert(alert)
@@ -141,6 +153,13 @@ def _checked(
         case _:
             pass
     return body
+
+
+def _questions(body: QuestionsBody) -> PartBody:
+    """Give questions as the store keeps them: among answers to tasks, each until it is handled."""
+    _storable(body.stamp, body.version, body.heard, *body.start, *body.span)
+    check_questions(body)
+    return PartBody(body.cover, ASK, body.stamp, ASK, body.version, "done", content=dump(body), stamp=body.stamp)
 
 
 def _check_clock(clock: ClockDefinition) -> None:

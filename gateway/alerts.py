@@ -2,7 +2,7 @@
 
 Keys: series, start, revision, stamp, score, rule, version, threshold, contributions (a share for each of `series`, in
 their order), missing, domain ("" is UTC, else a boot id). Times are ns since 1970. An alert is identified by its
-series, start and revision: it may be heard twice.
+series, start and revision: it may be heard twice. One without series is about the gateway itself (`bursts`).
 """
 
 from __future__ import annotations

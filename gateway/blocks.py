@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from gateway.records import Readings
 from gateway.segment import Files, SealedFile, make_directory, write_atomically
 from gateway.segment.files import DRAFT
+from gateway.segment.layout import segment_name
 from protocol import columns, frame
 from protocol.errors import FrameRefused
 from protocol.messages import JOURNAL_LANE, Kind
@@ -247,6 +248,16 @@ class Blocks:
         self._sizes.pop(name, None)
         with suppress(OSError):
             self._files.unlink(self._directory / name)
+
+
+def covers(files: Files, directory: Path, journal: Path) -> int:
+    """Give the bytes of the journal's files that have blocks here."""
+    found = 0
+    with suppress(OSError):
+        for name in filter(NAME.fullmatch, files.names(directory)):
+            with suppress(OSError):  # its journal file was dropped
+                found += files.size(journal / segment_name(int(name[:20])))
+    return found
 
 
 def drop(files: Files, directory: Path) -> int:

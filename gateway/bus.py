@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -32,12 +33,12 @@ from gateway.resources import have_changed
 from gateway.segment import Files
 from gateway.swap import Apply, Ask, Instruction, Report, Swap, Terms
 from gateway.tasks import Queue
-from learning import baseline, classifier
+from learning import baseline, onnx, scorer
 from protocol import __version__, manifest, topics
 from protocol.bus import Bus, Presence, Subscription
-from protocol.errors import BrokerUnavailable
+from protocol.errors import BrokerUnavailable, ModelRefused
 from protocol.jobs import Resources
-from protocol.messages import PartBody
+from protocol.messages import AnswerBody, PartBody
 from protocol.mqtt import MqttBus
 
 log = logging.getLogger("fieldgate.bus")
@@ -105,6 +106,9 @@ class Models:
         async for message in announced:
             model = message.topic.rpartition("/")[2]
             await self._do(self.swap.manifest(model, message.payload, self._clock.now()))
+            if self.swap.awaits(onnx.SCHEMA):
+                with suppress(ModelRefused):  # whoever reads the content says so
+                    await asyncio.to_thread(onnx.load_runtime)
 
     async def _take_parts(self, parts: Subscription) -> None:
         async for message in parts:
@@ -171,9 +175,9 @@ class Models:
 def terms(config: GatewayConfig) -> Terms:
     """Say which models this configuration takes."""
     models, names = config.models, frozenset(score.name for score in config.score)
-    checks = {baseline.SCHEMA: baseline.decode, classifier.SCHEMA: classifier.decode}
+    checks = {baseline.SCHEMA: baseline.decode, **scorer.CHECKS}
     sizes = (int(models.chunk), int(models.max_bytes))
-    return Terms(config.name, _key(config), names, checks, *sizes, frozenset({classifier.SCHEMA}))
+    return Terms(config.name, _key(config), names, checks, *sizes, frozenset(scorer.SCHEMAS))
 
 
 def _key(config: GatewayConfig) -> bytes:
@@ -185,7 +189,7 @@ def compute(  # noqa: PLR0917 - each is of its own type
     bus: Bus,
     clock: Clock,
     files: Files,
-    answer: Callable[[PartBody], None],
+    answer: Callable[[PartBody | AnswerBody], None],
     floor: Callable[[], int] = lambda: 0,
 ) -> Compute:
     """Take tasks from the bus, as this configuration allows."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,11 +29,14 @@ import msgspec
 
 from gateway import recovery
 from gateway.classify import Classify, Said, Word
+from gateway.classify.line import Version
 from gateway.compute import read_kept
 from gateway.records import Readings, count, join_readings
 from gateway.segment import Files, make_directory, write_atomically
 from gateway.trainer.heads import heads_in
+from learning import onnx
 from protocol.errors import ModelRefused
+from protocol.manifest import read_sealed
 
 log = logging.getLogger("fieldgate.classify")
 
@@ -69,6 +73,7 @@ class Classes:
     ) -> None:
         self.classify = Classify(margin)
         self.on_change: Callable[[], None] = lambda: None  # told that another word may be said
+        self.on_said: Callable[[str, Version, Said], None] = lambda *_: None  # told what, and which version is in force
         self._at, self._files, self._data = at, files, data
         self._publish, self._report = publish, report
         self._waiting: list[Readings] = []
@@ -121,6 +126,9 @@ class Classes:
     async def _begin(self) -> None:
         """Go on with what each model was before we ended."""
         kept = await asyncio.to_thread(lambda: list(self._read()))
+        if any(read_sealed(record.manifest).schema == onnx.SCHEMA for record in self._at.derive.models.values()):
+            with suppress(ModelRefused):  # whoever reads the content says so
+                await asyncio.to_thread(onnx.load_runtime)
         self._define()
         for model, snapshot in kept:
             if model not in self._at.derive.models:
@@ -169,6 +177,7 @@ class Classes:
             for model, of_windows in said.items():
                 for payload in payloads(model, of_windows):
                     self._publish(payload)
+                self.on_said(model, self.classify.lines[model].active, of_windows)
             for word in words:
                 await self._tell(word)
             if not self.classify.waiting:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 
+from gateway import blocks, yardstick
 from gateway.alarm import Alarm
 from gateway.child import Child
 from gateway.clock import Clock
@@ -31,7 +32,7 @@ from gateway.tasks.costs import Costs
 from gateway.worker import Order, Reply
 from protocol import topics
 from protocol.bus import Bus, Subscription
-from protocol.messages import Cover, PartBody
+from protocol.messages import AnswerBody, Cover, PartBody
 from protocol.tasks import Task
 
 log = logging.getLogger("fieldgate.tasks")
@@ -62,7 +63,7 @@ class Compute:
         *,
         data: Path,
         files: Files,
-        answer: Callable[[PartBody], None],
+        answer: Callable[[PartBody | AnswerBody], None],
         floor: Callable[[], int] = lambda: 0,
     ) -> None:
         self.queue = queue
@@ -75,9 +76,15 @@ class Compute:
         self._child = Child()
         self._running: asyncio.Task[None] | None = None
 
+    def blocked(self) -> int:
+        """Give the bytes of the journal that tasks find in blocks."""
+        return blocks.covers(self._files, self._data / "blocks", self._data / "journal")
+
     async def run(self) -> None:
         """Hear and compute until cancelled."""
         topic = topics.topic(self.queue.terms.gateway, "tasks")
+        self.costs.guess = self.costs.guess or await asyncio.to_thread(yardstick.seconds)
+        self.on_change()
         try:
             async with self._bus.subscribe(f"{topic}/+") as heard, asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._hear(heard, tasks), name="tasks hear")
@@ -118,9 +125,9 @@ class Compute:
                 raise  # the gateway ends
         if reply.outcome == "done":
             log.info("tasks: %s is done: %d readings, %.1f s of CPU", task.job, reply.readings, reply.seconds)
-            self.costs.note(task.name, reply.seconds, reply.readings, len(reply.content))
+            self.costs.note(task.name, reply.effort, reply.readings)
             self._say(task, reply)
-        elif reply.detail:
+        if reply.detail:
             log.warning("tasks: %s: %s", task.job, reply.detail)
         self._running = None
         self._do(self.queue.ended(task, reply.outcome, reply.reason, self._clock.now()), tasks)
@@ -128,7 +135,8 @@ class Compute:
     def _say(self, task: Task, reply: Reply) -> None:
         named = (Cover(), task.job, task.attempt, task.name, task.version)
         ended = (reply.outcome, reply.reason, reply.content, self._clock.now())
-        self._answer(PartBody(*named, *ended, reply.seconds, reply.readings, reply.asked, reply.held))
+        part = PartBody(*named, *ended, reply.seconds, reply.readings, reply.asked, reply.held)
+        self._answer(AnswerBody.of(part) if task.lean else part)
 
     async def _in_a_child(self, task: Task) -> Reply:
         kept = await asyncio.to_thread(self._read, task)

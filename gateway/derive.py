@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, field, replace
 import msgspec
 import numpy as np
 
+from gateway.bursts import Bursts
 from gateway.clean import Clean
 from gateway.config import PipelineConfig, digest, parse_pipeline, pipeline_text
 from gateway.domains import Domains
@@ -32,6 +33,7 @@ from gateway.records import (
     Closed,
     ConfigurationRecord,
     Definitions,
+    DropsRecord,
     ModelRecord,
     Output,
     Outputs,
@@ -98,6 +100,7 @@ class Derive:
         self._clean = Clean(config)
         self._window = Windowing(config)
         self._scoring = Scoring(config)
+        self._bursts = Bursts()
         self._windows_announced = False
         self._numbers = np.empty(0, np.int32)  # of each configured window, once announced
 
@@ -111,9 +114,14 @@ class Derive:
         """Readings in windows that have not been stated yet."""
         return self._window.pending
 
+    @property
+    def drops(self) -> int:
+        """How many messages the devices' broker is known to have dropped."""
+        return self._bursts.total
+
     def due(self) -> int:
         """When (ns) a tick would change something; NEVER if nothing waits for time."""
-        return min(self._window.due(), self._scoring.due())
+        return min(self._window.due(), self._scoring.due(), self._bursts.due())
 
     def progress(self) -> Progress:
         """Tell how far the detectors are in learning what is normal."""
@@ -127,13 +135,17 @@ class Derive:
             case TickRecord(stamp):
                 rows, passed = self._window.tick(stamp)
                 outcome = self._scoring.feed(rows, self._window.passed, stamp)
-                return self._state([], rows, outcome, passed)
+                return self._state([], rows, _and(outcome, self._bursts.tick(stamp), stamp), passed)
             case ConfigurationRecord():
                 return self._configure(record)
             case ClockRecord():
                 return self._take_clock(record)
             case ModelRecord():
                 return self._swap(record)
+            case DropsRecord(stamp, total):
+                outputs = Outputs([])
+                self._state_outcome(outputs.items, _and(NOTHING, self._bursts.feed(total, stamp), stamp))
+                return outputs
 
     def _take_clock(self, record: ClockRecord) -> Outputs:
         leap = self._window.leap(record.leap, record.stamp)
@@ -265,7 +277,7 @@ class Derive:
             return [Alerts(alerts)]
         parted: dict[str, list[Alert]] = {}
         for alert in alerts:
-            adrift = self._window.adrift(np.array(alert.series, np.int32)).any()
+            adrift = not alert.series or self._window.adrift(np.array(alert.series, np.int32)).any()
             parted.setdefault(self.domain if adrift else "", []).append(alert)
         return [Alerts(alerts, domain) for domain, alerts in sorted(parted.items())]
 
@@ -311,6 +323,7 @@ class Derive:
             "clean": self._clean.snapshot(),
             "window": self._window.snapshot(),
             "score": self._scoring.snapshot(),
+            "bursts": self._bursts.snapshot(),
         }
 
     @classmethod
@@ -331,4 +344,15 @@ class Derive:
         derive._window.restore(state["window"])
         if "score" in state:  # a checkpoint of an earlier version has none: detectors begin anew
             derive._scoring.restore(state["score"])
+        if "bursts" in state:
+            derive._bursts.restore(state["bursts"])
         return derive
+
+
+def _and(outcome: Outcome, alerts: list[Alert], now: int) -> Outcome:
+    """Give what was scored with alerts that are about the gateway itself."""
+    if alerts and outcome is NOTHING:
+        outcome = Outcome(now)
+    for alert in alerts:
+        outcome.alert(alert)
+    return outcome

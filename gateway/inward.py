@@ -27,6 +27,7 @@ from gateway.records import (
     NEVER,
     Arrivals,
     ConfigurationRecord,
+    DropsRecord,
     ModelRecord,
     Outputs,
     Readings,
@@ -201,9 +202,17 @@ class Inward:
 
     def swap(self, sealed: bytes, content: bytes) -> None:
         """Let another model score from here on: a record like any other, so it changes between two windows."""
+        self._record(lambda now: ModelRecord(now, sealed, content))
+
+    def broker_dropped(self, total: int) -> None:
+        """Take note of how many messages the broker has dropped by now: a record, since alerts come of it."""
+        if total != self.at.derive.drops:
+            self._record(lambda now: DropsRecord(now, total))
+
+    def _record(self, made: Callable[[int], Record]) -> None:
         self.close_record()
         now = self._moment()
-        self._apply(ModelRecord(now, sealed, content))
+        self._apply(made(now))
         self.gate.feed(0, now)
         self._alarm.ring()
         self._set_tick_timer()

@@ -16,7 +16,7 @@ its records stand on. The body of READINGS is the State
     refused] | packet_steps (from one packet id to the next, modulo 2^16) | hashes | ours (series, if it is known)
 
 and of the others {stamp}, {stamp, text}, {stamp, boot, monotonic, synchronised, leap, shift, offset},
-{stamp, manifest, content}. A file
+{stamp, manifest, content}, {stamp, total}. A file
 `checkpoint-{position}.fg`, 20 digits, holds one long frame of kind CHECKPOINT: the State {position, state}.
 
 | may fill | bound | answer when full |
@@ -43,6 +43,7 @@ from gateway import config
 from gateway.records import (
     ClockRecord,
     ConfigurationRecord,
+    DropsRecord,
     ModelRecord,
     Readings,
     ReadingsRecord,
@@ -88,6 +89,8 @@ def encode_record(record: Record) -> tuple[Kind, bytes]:
             return Kind.CLOCK, columns.encode_state(state)
         case ModelRecord(stamp, manifest, content):
             return Kind.MODEL, columns.encode_state({"stamp": stamp, "manifest": manifest, "content": content})
+        case DropsRecord(stamp, total):
+            return Kind.DROPS, columns.encode_state({"stamp": stamp, "total": total})
 
 
 def _encode_readings(record: ReadingsRecord) -> bytes:
@@ -121,6 +124,8 @@ def decode_record(kind: Kind, body: bytes) -> Record:
                 return ClockRecord(**state)
             case Kind.MODEL:
                 return ModelRecord(**state)
+            case Kind.DROPS:
+                return DropsRecord(**state)
             case _:
                 raise FrameRefused("kind", f"{kind.name} is no journal record")
     except (KeyError, TypeError, ValueError) as error:

@@ -15,6 +15,7 @@ from gateway.reload import Reloads
 from gateway.vitals import FSYNC_BUCKETS, Syncs, Vitals
 
 if TYPE_CHECKING:
+    from gateway.cascade import Standing as Asked
     from gateway.classes import Standing
 
 
@@ -91,6 +92,8 @@ def _models(vitals: Vitals) -> Iterator[Metric]:
     yield _counters("models_unusable", "models taken that cannot score, by reason", "reason", unusable)
     if vitals.classes is not None:
         yield from _classes(vitals.classes)
+    if vitals.cascade is not None:
+        yield from _cascade(vitals.cascade)
 
 
 def _classes(standing: Standing) -> Iterator[Metric]:
@@ -106,6 +109,14 @@ def _classes(standing: Standing) -> Iterator[Metric]:
     yield _pairs(GaugeMetricFamily, "classifier_accuracy", text, ("model", "by"), standing.live)
     text = "times that what a classifier sees had changed"
     yield _pairs(CounterMetricFamily, "classifier_drifts", text, ("model", "what"), standing.drifts)
+
+
+def _cascade(standing: Asked) -> Iterator[Metric]:
+    yield _counters("cascade_asked", "windows that the cloud was asked about", "model", standing.asked)
+    yield _counters("cascade_answered", "windows that it has said the class of", "model", standing.answered)
+    yield _gauges("cascade_labels", "answers kept as labels for training", "model", standing.kept)
+    text = "unsure windows not asked about, or answers not taken, by reason"
+    yield _counters("cascade_left_out", text, "reason", standing.left_out)
 
 
 def _storage(vitals: Vitals) -> Iterator[Metric]:

@@ -31,7 +31,7 @@ from gateway.records import Outputs
 from gateway.spool import MAX_WAITING
 from protocol import __version__
 from protocol.errors import JournalUnusable
-from protocol.messages import Hello, Loss, PartBody, lost_counts
+from protocol.messages import AnswerBody, Hello, Loss, PartBody, QuestionsBody, lost_counts
 from protocol.notify import Work
 
 if TYPE_CHECKING:
@@ -134,9 +134,14 @@ class Outward:
         self._put([self.pack.refused(model, version, reason, digest, now, outcome=outcome)], now)
         self.ring()
 
-    def answer(self, body: PartBody) -> None:
+    def answer(self, body: PartBody | AnswerBody) -> None:
         """Say up how a task ended."""
         self._put([self.pack.part(body)], self.clock.now())
+        self.ring()
+
+    def ask(self, body: QuestionsBody) -> None:
+        """Ask the cloud what windows are."""
+        self._put([self.pack.questions(body)], self.clock.now())
         self.ring()
 
     def ring(self) -> None:

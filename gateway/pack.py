@@ -20,12 +20,14 @@ from protocol.columns import encode_windows
 from protocol.frame import dump
 from protocol.messages import (
     AlertsBody,
+    AnswerBody,
     Cover,
     DefinitionsBody,
     Kind,
     Loss,
     LossesBody,
     PartBody,
+    QuestionsBody,
     ReportBody,
     StatisticsBody,
     WindowRows,
@@ -108,10 +110,16 @@ class Pack:
         body = ReportBody(cover, model, version, outcome, reason, digest, now)
         return Packed("results", Kind.REPORT, dump(body), cover)
 
-    def part(self, body: PartBody) -> Packed:
+    def part(self, body: PartBody | AnswerBody) -> Packed:
         """Answer a task; not a journal output, so the lane's cover stays where it is."""
         covered = msgspec.structs.replace(body, cover=self._covers.get("results", Cover()))
-        return Packed("results", Kind.PART, dump(covered), covered.cover)
+        kind = Kind.ANSWER if isinstance(body, AnswerBody) else Kind.PART
+        return Packed("results", kind, dump(covered), covered.cover)
+
+    def questions(self, body: QuestionsBody) -> Packed:
+        """Ask; not a journal output either."""
+        covered = msgspec.structs.replace(body, cover=self._covers.get("results", Cover()))
+        return Packed("results", Kind.QUESTIONS, dump(covered), covered.cover)
 
     def tick(self, now: int) -> list[Packed]:
         """Return the gathered windows when their interval has passed."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway import config, recovery
+from gateway import config
 from gateway.blocks import Block, Blocks, Maker
 from gateway.journal import Journal
-from gateway.records import Readings, ReadingsRecord, Record, join_readings
-from gateway.segment import ReadOnlyFiles, SealedFile
+from gateway.records import Readings, ReadingsRecord, Record, complete, join_readings
+from gateway.segment import Files, ReadOnlyFiles, SealedFile
+from gateway.tasks import told
 
 BATCH = 1 << 16
 """Readings gathered before they are given: a record holds what arrived within 10 ms, and a call for each would cost."""
@@ -36,7 +38,7 @@ class JournalPast:
         shared: Sequence[str] = (),
         blocks: Blocks | None = None,
     ) -> None:
-        self.shared = shared
+        self.shared, self._data = shared, data
         self.journal = Journal.open(ReadOnlyFiles(), data / "journal", config.Journal(), about=dict)
         self._sealed = self.journal.sealed_files() if blocks is not None else []
         self._blocks = blocks
@@ -47,6 +49,8 @@ class JournalPast:
         if self._named < self.journal.oldest:
             self.names = list(self.journal.about_oldest().get("names") or [])
         self._held: tuple[int, int] | None = None
+        self.series = 0  # that matched when `batches` ended
+        self.recorded, self.reading_s = 0, 0.0  # bytes of whole files read as recorded, and the CPU that took
 
     def close(self) -> None:
         """Give up the files."""
@@ -70,7 +74,8 @@ class JournalPast:
     def batches(self, patterns: Sequence[str], start: int = 0, end: int = 0, *, after: int = 0) -> Iterator[Readings]:
         """See `Past`."""
         gathered, rows = list[Readings](), 0
-        for chosen in self._chosen(Wanted(self.names, patterns, start, end), after):
+        wanted = Wanted(self.names, patterns, start, end)
+        for chosen in self._chosen(wanted, after):
             if rows and (rows >= BATCH or chosen.rows >= LARGE):
                 yield self._note(join_readings(gathered))
                 gathered, rows = [], 0
@@ -81,6 +86,11 @@ class JournalPast:
             rows += chosen.rows
         if gathered:
             yield self._note(join_readings(gathered))
+        self.series = int(wanted.series().sum())
+
+    def told(self, model: str) -> Sequence[told.Told]:
+        """See `Past`."""
+        return read_told(ReadOnlyFiles(), self._data, model).told
 
     def _chosen(self, wanted: Wanted, after: int) -> Iterator[Readings]:
         at = max(min(after, self._named) + 1, self.journal.oldest)
@@ -93,7 +103,19 @@ class JournalPast:
             else:
                 yield from self._records(wanted, file.first, file.last, after)
             at = file.last + 1
-        yield from self._records(wanted, at, self.position, after)
+        newest, size = self._records(wanted, at, self.position, after), sum(file.size for file in self._sealed)
+        yield from newest if after else self._timed(newest, self.journal.bytes - size)
+
+    def _timed(self, given: Iterator[Readings], size: int) -> Iterator[Readings]:
+        """Give the same, of `size` bytes; note what that costs."""
+        more = True
+        while more:
+            began = process_time()
+            found = next(given, None)
+            self.reading_s += process_time() - began
+            if more := found is not None:
+                yield found
+        self.recorded += size
 
     def _file(self, wanted: Wanted, file: SealedFile) -> Iterator[Readings]:
         """Give what is wanted of one sealed file: of its blocks, or of its records, of which blocks are made then."""
@@ -109,6 +131,10 @@ class JournalPast:
                     if (chosen := readings if wanted.has(block) else wanted.of(readings)).rows:
                         yield chosen
                 return
+        yield from self._timed(self._unblocked(wanted, file, maker), file.size)
+
+    def _unblocked(self, wanted: Wanted, file: SealedFile, maker: Maker | None) -> Iterator[Readings]:
+        assert self._blocks is not None
         damaged = self.journal.damaged
         yield from self._records(wanted, file.first, file.last, 0, maker)
         if maker is not None and self.journal.damaged == damaged:  # or a disk that was slow would be believed for ever
@@ -132,7 +158,7 @@ class JournalPast:
         if seq <= self._named:
             return stored
         self._named = seq
-        record = recovery.complete(stored, len(self.names))
+        record = complete(stored, len(self.names))
         if isinstance(record, ReadingsRecord):
             self.names += record.names
         return record
@@ -142,6 +168,31 @@ class JournalPast:
         held = self._held
         self._held = (min(first, held[0]), max(last, held[1])) if held else (first, last)
         return readings
+
+
+SUFFIX = ".fg"
+
+
+def told_path(data: Path, model: str) -> Path:
+    """Say where it is kept what the cloud has said of a model's windows."""
+    return data / "cascade" / f"{model}{SUFFIX}"
+
+
+def told_models(files: Files, data: Path) -> list[str]:
+    """Name the models of whose windows something is kept."""
+    try:
+        names = files.names(data / "cascade")
+    except OSError:  # then it is heard anew
+        return []
+    return [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
+
+
+def read_told(files: Files, data: Path, model: str) -> told.Kept:
+    """Give what the cloud has said of a model's windows; nothing if it cannot be read: then it is heard anew."""
+    try:
+        return told.decode(files.read(told_path(data, model)))
+    except (OSError, ValueError):
+        return told.Kept()
 
 
 class Wanted:

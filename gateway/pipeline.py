@@ -52,6 +52,7 @@ from protocol.topics import topic
 
 if TYPE_CHECKING:
     from gateway.bus import Models
+    from gateway.cascade import Cascade
     from gateway.classes import Classes
     from gateway.classify import Word
     from gateway.compute import Compute
@@ -87,6 +88,7 @@ class Pipeline:
         self.models: Models | None = None
         self.compute: Compute | None = None
         self.classes: Classes | None = None
+        self.cascade: Cascade | None = None
         self.secrets, self.rng = Secrets(), Random()  # noqa: S311 - until `connect`, where nothing is drawn
         self.reloads = Reloads(clock.now())
         self.stalled = False  # the last commit failed
@@ -106,11 +108,15 @@ class Pipeline:
             word,
             self.spool.files,
             Path(config.data) / "broker.json",
-            self.out.broker_dropped,
+            self._broker_dropped,
         )
         self.out.broker_drops = self.hearsay.drops.total
         if config.uplink.url and held.uplink is not None:
             self.out.connect(held.uplink, rng)
+
+    def _broker_dropped(self, total: int) -> None:
+        self.inward.broker_dropped(total)
+        self.out.broker_dropped(total)
 
     def join(self, bus: MqttBus | None) -> None:
         """Have this connection to the bus, or none; it opens when its task runs."""
@@ -129,6 +135,8 @@ class Pipeline:
             floor = lambda: self.disk.free()[1]  # noqa: E731 - as it is then
             self.compute = compute(self.config, bus, self.clock, self.spool.files, self.out.answer, floor)
             self.compute.on_change = self.models.restate
+            self.cascade = self.cascade or self._make_cascade()
+            self.cascade.bus, self.classes.on_said = bus, self.cascade.consider
             self.classes.on_change, self.compute.on_kept = self.models.restate, self.classes.trained
 
     def _make_classes(self) -> Classes:
@@ -136,6 +144,11 @@ class Pipeline:
 
         data, margin = Path(self.config.data), self.config.classify.margin
         return Classes(self.at, self.spool.files, data, margin, publish=self._say_class, report=self._report)
+
+    def _make_cascade(self) -> Cascade:
+        from gateway.cascade import Cascade  # noqa: PLC0415 - the same
+
+        return Cascade(self.config, self.spool.files, self.clock, ask=self.out.ask, publish=self._say_class)
 
     def _say_class(self, payload: bytes) -> None:
         if self.inward.intake is not None:
@@ -153,6 +166,7 @@ class Pipeline:
             "models": self.models,
             "compute": self.compute,
             "classes": self.classes,
+            "cascade": self.cascade if self.bus is not None else None,
             "bus": self.bus,
         }
 
@@ -175,6 +189,7 @@ class Pipeline:
             models=recovery.versions(self.at),
             models_refused=self.models.swap.refused if self.models is not None else {},
             classes=self.classes.standing() if self.classes is not None else None,
+            cascade=self.cascade.standing() if self.cascade is not None else None,
             lacking=[
                 *(["intake: not connected to the broker"] if intake is None or not intake.connected else []),
                 *(["journal: the last commit failed"] if self.stalled else []),
@@ -377,6 +392,7 @@ async def _run_tasks(
     renewal: Callable[[Sides], Renewal] | None,
 ) -> None:
     pipeline.inward.begin()
+    pipeline.inward.broker_dropped(pipeline.out.broker_drops)  # what was written down before a kill, and not told
     async with asyncio.TaskGroup() as tasks:
         for loop in (pipeline.commit_for_ever, pipeline.out.spool_for_ever):
             tasks.create_task(loop(), name=loop.__name__)

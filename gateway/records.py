@@ -6,8 +6,8 @@ call's `now`; stamps never decrease.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -171,7 +171,32 @@ class ModelRecord:
     content: bytes  # the model's bytes; the manifest holds their digest
 
 
-Record = ReadingsRecord | TickRecord | ConfigurationRecord | ClockRecord | ModelRecord
+@dataclass(frozen=True, slots=True)
+class DropsRecord:
+    """So many messages the devices' broker is known to have dropped by now."""
+
+    stamp: int
+    total: int
+
+
+Record = ReadingsRecord | TickRecord | ConfigurationRecord | ClockRecord | ModelRecord | DropsRecord
+
+
+Announced = Callable[[], Mapping[int, str]]
+"""Gives the names of series by number, as they were once announced."""
+
+
+def complete(record: Record, known: int, announced: Announced = dict) -> Record:
+    """Let a record also name the series that a damaged one before it named (rule 6 of `recovery`)."""
+    if not isinstance(record, ReadingsRecord) or not record.readings.rows:
+        return record
+    # A series is named by the record of its first reading, so the highest number here is that of the last name.
+    first = int(np.maximum.reduce(record.readings.series)) + 1 - len(record.names)
+    if first <= known:
+        return record
+    names = announced()
+    lost = [names.get(number, f"unknown/{number}") for number in range(known, first)]
+    return replace(record, names=[*lost, *record.names])
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.config import GatewayConfig, PipelineConfig, parse_pipeline, pipeline_text
@@ -26,6 +26,7 @@ from gateway.derive import Derive
 from gateway.journal import Checkpoints, Journal
 from gateway.pack import Pack, Packed
 from gateway.records import (
+    Announced,
     ConfigurationRecord,
     ModelRecord,
     Outputs,
@@ -34,6 +35,7 @@ from gateway.records import (
     Record,
     State,
     TickRecord,
+    complete,
     join_recent,
     no_recent,
 )
@@ -50,6 +52,9 @@ SAID = 4096
 RECORD_COST = 250
 """In readings: what is in a record of up to so many costs a replay less than that it is a record (0.3 ms)."""
 
+JOINED = 64
+"""Records whose messages are joined at once: a record has few, and the memory is long."""
+
 OVERDUE = 10**9
 """In ns: a live gateway ticks within milliseconds of what is due, and journals it."""
 
@@ -61,10 +66,26 @@ class Replayed:
     derive: Derive
     position: int = 0  # the last record applied
     stamp: int = 0  # its stamp
-    recent: Recent = field(default_factory=no_recent)
     since: int = 0  # position of the newest checkpoint
     readings: int = 0  # applied since then
     manifests: dict[str, bytes] = field(default_factory=dict)  # by model: sealed, of the highest version known
+    _recent: list[Recent] = field(default_factory=list)
+    _memory: int = 0
+
+    @property
+    def recent(self) -> Recent:
+        """The newest QoS 1 messages, as many as are to be remembered."""
+        if not self._memory:
+            return no_recent()
+        joined = join_recent(self._recent)
+        return Recent(joined.packet_ids[-self._memory :], joined.hashes[-self._memory :])
+
+    def remember(self, new: Recent, memory: int) -> None:
+        """Take QoS 1 messages; of all the newest `memory` are remembered."""
+        self._recent.append(new)
+        self._memory = memory
+        if len(self._recent) >= JOINED:
+            self._recent = [self.recent]
 
     @property
     def behind(self) -> int:
@@ -77,7 +98,8 @@ def begin(journal: Journal, checkpoints: Checkpoints) -> Replayed:
     if found := checkpoints.load():
         position, state = found
         recent = Recent(state["recent_ids"], state["recent_hashes"])
-        at = Replayed(Derive.restore(state["derive"]), position, state["stamp"], recent, since=position)
+        at = Replayed(Derive.restore(state["derive"]), position, state["stamp"], since=position)
+        at.remember(recent, len(recent.packet_ids))
         note_manifests(at, [*state.get("manifests", []), *journal.about_newest().get("manifests", [])])
         return at
     about = journal.about_oldest()
@@ -110,10 +132,6 @@ def versions(at: Replayed) -> dict[str, int]:
     return {said.name: said.version for said in scoring(at)}
 
 
-Announced = Callable[[], Mapping[int, str]]
-"""Gives the names of series by number, as they were once announced."""
-
-
 def replay(
     journal: Journal, at: Replayed, memory: int = 0, announced: Announced = dict
 ) -> Iterator[tuple[int, Record, Outputs]]:
@@ -123,46 +141,26 @@ def replay(
         yield seq, record, apply(at, seq, record, memory)
 
 
-def complete(record: Record, known: int, announced: Announced = dict) -> Record:
-    """Let a record also name the series that a damaged one before it named (rule 6)."""
-    if not isinstance(record, ReadingsRecord) or not record.readings.rows:
-        return record
-    # A series is named by the record of its first reading, so the highest number here is that of the last name.
-    first = int(record.readings.series.max()) + 1 - len(record.names)
-    if first <= known:
-        return record
-    names = announced()
-    lost = [names.get(number, f"unknown/{number}") for number in range(known, first)]
-    return replace(record, names=[*lost, *record.names])
-
-
 def apply(at: Replayed, seq: int, record: Record, memory: int) -> Outputs:
     """Apply one record, live or replayed."""
     outputs = at.derive.feed(record)
     at.position, at.stamp = seq, record.stamp
     if isinstance(record, ReadingsRecord):
         at.readings += record.readings.rows
-        at.recent = remember(at.recent, record.recent, memory)
+        at.remember(record.recent, memory)
     elif isinstance(record, ModelRecord):
         note_manifests(at, [record.manifest])
     return outputs
 
 
-def remember(old: Recent, new: Recent, memory: int) -> Recent:
-    """Join two memories of QoS 1 messages, keeping the newest `memory` of them."""
-    if not len(new.packet_ids):
-        return old
-    joined = join_recent([old, new])
-    return Recent(joined.packet_ids[-memory:], joined.hashes[-memory:]) if memory else no_recent()
-
-
 def checkpoint_state(at: Replayed) -> State:
     """Give what a checkpoint holds."""
+    recent = at.recent
     return {
         "derive": at.derive.snapshot(),
         "stamp": at.stamp,
-        "recent_ids": at.recent.packet_ids,
-        "recent_hashes": at.recent.hashes,
+        "recent_ids": recent.packet_ids,
+        "recent_hashes": recent.hashes,
         "manifests": list(at.manifests.values()),
     }
 

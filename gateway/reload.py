@@ -30,7 +30,20 @@ from protocol.settings import Section
 
 BY_RECORD = frozenset({"clean", "window", "score", "rule", "time", "max_series"})
 AT_ONCE = frozenset(
-    {"source", "journal", "spool", "min_free", "http", "uplink", "devices", "bus", "models", "tasks", "classify"}
+    {
+        "source",
+        "journal",
+        "spool",
+        "min_free",
+        "http",
+        "uplink",
+        "devices",
+        "bus",
+        "models",
+        "tasks",
+        "classify",
+        "cascade",
+    }
 )
 
 BY_RESTART = {

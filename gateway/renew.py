@@ -39,6 +39,7 @@ from protocol.notify import Notify
 
 if TYPE_CHECKING:
     from gateway.bus import Models
+    from gateway.cascade import Cascade
     from gateway.classes import Classes
     from gateway.compute import Compute
     from protocol.mqtt import MqttBus
@@ -71,6 +72,7 @@ class AtWork(Protocol):
     models: Models | None
     compute: Compute | None
     classes: Classes | None
+    cascade: Cascade | None
 
     def join(self, bus: MqttBus | None) -> None:
         """Have this connection to the bus, or none."""
@@ -159,6 +161,8 @@ class Renewal:
         gateway.out.configure(config)
         if gateway.classes is not None:
             gateway.classes.configure(config.classify.margin)
+        if gateway.cascade is not None:
+            gateway.cascade.configure(config)
         gateway.config, gateway.secrets = config, held
 
     # Connections: each takes leave, has what is new, and goes on.
@@ -203,6 +207,7 @@ class Renewal:
         gateway, before, classes = self._gateway, self._gateway.models, self._gateway.classes
         await self._sides.end("models")
         await self._sides.end("compute")
+        await self._sides.end("cascade")
         await self._sides.end("bus")
         gateway.join(bus)
         if classes is None and gateway.classes is not None:
@@ -213,6 +218,8 @@ class Renewal:
             gateway.models.swap.refused.update(before.swap.refused)
         self._sides.begin("models", gateway.models.run)
         self._sides.begin("compute", gateway.compute.run)
+        if gateway.cascade is not None:
+            self._sides.begin("cascade", gateway.cascade.run)
         self._sides.begin("bus", bus.run)
 
 

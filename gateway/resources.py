@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gateway.compute import Compute
 from gateway.config import GatewayConfig
@@ -112,8 +112,14 @@ def resources_of(gateway: AtWork) -> Resources:
         oldest=journal.oldest_stamp,
         readings=gateway.out.at.derive.totals.recorded,
         bytes=journal.bytes,
-        costs=compute.costs.all() if compute is not None else {},
+        **(_measured(compute) if compute is not None else {}),
     )
+
+
+def _measured(compute: Compute) -> dict[str, Any]:
+    costs = compute.costs
+    told = {"costs": costs.all(), "reading": costs.reading, "starting": costs.starting, "slowed": costs.slowed}
+    return told | {"blocked": compute.blocked()}
 
 
 def have_changed(before: Resources, after: Resources) -> bool:

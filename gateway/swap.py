@@ -18,7 +18,7 @@ Rules:
 |---|---|---|
 | unpinned | no key is pinned | |
 | signature, manifest, gateway | see `protocol.manifest` | |
-| unknown | no [[score]] has this name, and it is no classifier | |
+| unknown | no [[score]] has this name, and it says no classes | |
 | schema | a content we cannot read | |
 | older | see rule 2 | |
 | expired | its time was over before all of it was here | |
@@ -26,7 +26,7 @@ Rules:
 | chunk | a part that was not asked for, or is none | the part is dropped, the download goes on |
 | digest | all parts are here, and they are something else | from the beginning, after a rest |
 | silent, missing | the cloud did not answer, or has no such content | goes on after a rest |
-| content | what the manifest announced may not score | never asked for again |
+| content, or another of its schema's reader | what the manifest announced may not score here | never asked for again |
 
 | may fill | bound | answer when full |
 |---|---|---|
@@ -188,6 +188,10 @@ class Swap:
         if self._asked >= ATTEMPTS:
             return self._rest(offer, "missing" if self._missing else "silent", now)
         return self._ask(offer, now)
+
+    def awaits(self, schema: str) -> bool:
+        """Whether a content of this schema is on its way."""
+        return any(offer.manifest.schema == schema for offer in self._offers.values())
 
     def due(self) -> int:
         """When (ns) `tick` has something to do; NEVER if nothing waits for time."""

@@ -12,6 +12,7 @@ from gateway.reload import Reloads
 from gateway.score import Progress
 
 if TYPE_CHECKING:
+    from gateway.cascade import Standing as Asked
     from gateway.classes import Standing
 
 FSYNC_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -52,6 +53,7 @@ class Vitals:
     lacking: list[str]  # why it is not ready; empty when it is
     reloads: Reloads
     classes: Standing | None = None
+    cascade: Asked | None = None
     broker_drops: int = 0  # messages of this or other clients that the broker says it dropped
     disk: tuple[int, int] = (0, 0)  # bytes free, and how many should be
     budget: tuple[int, int] | None = None  # bytes sent up today, and how many may be; None: any number

@@ -29,16 +29,19 @@ import sys
 import traceback
 from ctypes import CDLL
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
+from time import perf_counter, process_time
 from types import FrameType
 from typing import Any
 
 import msgspec
 
 from gateway.segment import OsFiles
-from gateway.tasks.contract import Answer, Computation
-from protocol.errors import JournalUnusable, TaskRefused
+from gateway.tasks.contract import Computation
+from gateway.tasks.costs import Effort
+from protocol import frame
+from protocol.errors import FrameRefused, JournalUnusable, TaskRefused
+from protocol.messages import Kind
 from protocol.tasks import Task
 
 BUILT_IN = {
@@ -75,36 +78,44 @@ class Reply(msgspec.Struct, frozen=True):
     asked: tuple[int, int] = (0, 0)
     held: tuple[int, int] = (0, 0)
     keep: bytes = b""
-    seconds: float = 0.0  # of CPU
+    effort: Effort = Effort()
+    seconds: float = 0.0  # of CPU, all of it
 
 
-class _OverTimeError(Exception):
-    """CPU time is used up."""
+class _OverTimeError(BaseException):
+    """CPU time is used up; no Exception, or whoever answers for a stranger's code would take it for theirs."""
 
 
 def find(name: str, version: int) -> Computation:
     """Give the computation of a name; TaskRefused("unknown")."""
-    from gateway.tasks.work import OfWork  # noqa: PLC0415 - numpy comes after the limits
-    from learning.work import registry  # noqa: PLC0415 - the same
-
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
         found: Any = getattr(import_module(module), attribute)
-    elif name not in registry.BUILT_IN and (points := entry_points(group=GROUP, name=name)):
-        found = next(iter(points)).load()
     else:
-        found = OfWork(registry.find(name))
+        found = _installed(name)
     if found.version != version:
         raise TaskRefused("unknown", f"{name!r} is version {found.version} here, not {version}")
     computation: Computation = found
     return computation
 
 
+def _installed(name: str) -> Any:
+    """Give what an entry point has, or work over a fleet."""
+    from importlib.metadata import entry_points  # noqa: PLC0415 - 2 MB that training does without
+
+    from gateway.tasks.work import OfWork  # noqa: PLC0415 - numpy comes after the limits
+    from learning.work import registry  # noqa: PLC0415 - the same
+
+    if name not in registry.BUILT_IN and (points := entry_points(group=GROUP, name=name)):
+        return next(iter(points)).load()
+    return OfWork(registry.find(name))
+
+
 def run(order: Order, pasts: dict[str, Any] | None = None) -> Reply:
     """Compute; whatever happens becomes a Reply. `pasts` has what was read before, by data directory."""
-    began = sum(os.times()[:2])
+    began, since = process_time(), perf_counter()
     try:
-        reply = Reply("done", "", "", *_compute(order, {} if pasts is None else pasts))
+        reply = _compute(order, {} if pasts is None else pasts, began)
     except TaskRefused as refused:
         reply = Reply("refused", refused.reason, refused.detail)
     except MemoryError:
@@ -116,10 +127,19 @@ def run(order: Order, pasts: dict[str, Any] | None = None) -> Reply:
     except Exception as error:  # noqa: BLE001 - a stranger's code: it is told, and costs only itself
         reply = Reply("failed", "crash", "".join(traceback.format_exception(error))[-4096:])
     sys.stdout.flush()  # what it printed is said before its reply, or a kill would take it along
-    return msgspec.structs.replace(reply, seconds=sum(os.times()[:2]) - began)
+    effort = reply.effort._replace(took=perf_counter() - since, sent=_sent(reply.content))
+    return msgspec.structs.replace(reply, seconds=process_time() - began, effort=effort)
 
 
-def _compute(order: Order, pasts: dict[str, Any]) -> Answer:
+def _sent(content: bytes) -> int:
+    """Give the bytes that an answer takes on the wire."""
+    try:
+        return len(frame.encode(Kind.PART, content, lane=0, seq=0)) if content else 0
+    except FrameRefused:
+        return len(content)
+
+
+def _compute(order: Order, pasts: dict[str, Any], began: float) -> Reply:
     from gateway.blocks import Blocks  # noqa: PLC0415 - numpy comes after the limits
     from gateway.past import JournalPast  # noqa: PLC0415 - the same
 
@@ -127,8 +147,12 @@ def _compute(order: Order, pasts: dict[str, Any]) -> Answer:
     data = Path(order.data)
     blocks = Blocks(OsFiles(), data / "blocks", order.blocks, order.floor) if order.blocks else None
     past = pasts[order.data] = JournalPast(data, pasts.get(order.data), shared=order.share, blocks=blocks)
+    ready = process_time()
     try:
-        return computation(order.task, past, order.kept)
+        answer = computation(order.task, past, order.kept)
+        work = process_time() - ready - past.reading_s
+        effort = Effort(work, ready - began, past.reading_s, past.recorded, past.series)
+        return Reply("done", "", answer.note, *answer[:-1], effort=effort)
     finally:
         past.close()
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 
-from learning import features, reading
-from learning.models import Batch, Descent, Perceptron, Softmax, Standardiser
+from learning import features, installed, reading
+from learning.models import Batch, Descent, Model, Perceptron, Softmax, Standardiser
 from learning.models.perceptron import HEAD
 from learning.parameters import Array, Flat
 from learning.spread import Spread
@@ -22,13 +22,11 @@ from protocol.training import MAX_HIDDEN, Dataset, Learning, check_dataset
 
 SCHEMA = "classifier/1"
 
-Net = Softmax | Perceptron
-
 
 class Classifier:
     """From features to classes; made by `begin` or `decode`."""
 
-    def __init__(self, dataset: Dataset, learning: Learning, standardiser: Standardiser, net: Net) -> None:
+    def __init__(self, dataset: Dataset, learning: Learning, standardiser: Standardiser, net: Model) -> None:
         self.dataset, self.learning = dataset, learning
         self.standardiser, self.net = standardiser, net
 
@@ -91,7 +89,7 @@ def encode(classifier: Classifier) -> bytes:
 
 
 def decode(content: bytes) -> Classifier:
-    """Read a classifier's bytes; ModelRefused("content") or ("features") for whatever may not score."""
+    """Read a classifier's bytes; ModelRefused("content"), ("features") or ("model") for whatever may not score."""
     state = reading.state(content, SCHEMA, "content")
     try:
         dataset = msgspec.msgpack.decode(state["dataset"], type=Dataset)
@@ -109,9 +107,11 @@ def decode(content: bytes) -> Classifier:
     return Classifier(dataset, learning, standardiser, net)
 
 
-def _net(dataset: Dataset, learning: Learning, size: int, rng: Generator | None, only: tuple[str, ...] = ()) -> Net:
+def _net(dataset: Dataset, learning: Learning, size: int, rng: Generator | None, only: tuple[str, ...] = ()) -> Model:
     how = Descent(learning.epochs, learning.rate, learning.rows, only=only)
     if learning.model == "softmax":
         return Softmax(size, dataset.classes, penalty=learning.penalty, how=how)
     rng = rng or default_rng(0)  # for what is replaced at once
+    if learning.model != "perceptron":
+        return installed.model(learning.model, size, dataset.classes, learning, rng)
     return Perceptron(size, learning.hidden, dataset.classes, rng, penalty=learning.penalty, how=how)

@@ -5,6 +5,8 @@
     course/1       how values run: the mean of each eighth of a window                     8 a channel
     motion/1       the first two, of every channel and of their length, and how each two channels go together
 
+A set of another name is one that somebody has installed (`learning.installed`).
+
 A name and version say the same features for ever: a change is a new version, as models are trained for one. All are
 finite for readings within +-1e30, of a constant too, and computed for all windows at once.
 
@@ -21,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from learning import installed
 from learning.parameters import Array
 from learning.statistics import Vector
 from protocol.errors import ModelRefused
@@ -54,7 +57,7 @@ class FeatureSet(NamedTuple):
 
 
 def names(which: str, channels: tuple[str, ...]) -> tuple[str, ...]:
-    """Give the names of a set's features; ModelRefused("features") for a set that this version has not."""
+    """Give the names of a set's features; ModelRefused("features") for a set that is not here."""
     return _set(which).names(channels)
 
 
@@ -66,10 +69,8 @@ def extract(which: str, windows: Array) -> NDArray[np.float32]:
     return chosen.compute(windows.astype(np.float64)).astype(np.float32)
 
 
-def _set(which: str) -> FeatureSet:
-    if which not in SETS:
-        raise ModelRefused("features", f"no set {which:.64}, expected one of {', '.join(SETS)}")
-    return SETS[which]
+def _set(which: str) -> installed.Features:
+    return SETS[which] if which in SETS else installed.features(which)
 
 
 def _statistics(windows: Windows) -> Vector:

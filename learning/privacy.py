@@ -2,9 +2,12 @@
 
     release = (sum of vectors, each shortened to `clip`, + N(0, (noise clip)^2 I)) / goal
 
-All gateways take part in every round (no subsampling), and one gateway more or less changes the sum by at most `clip`:
-so a release is the Gaussian mechanism with rho = 1 / (2 noise^2) of zero-concentrated privacy, and rho adds up (Bun and
-Steinke, 2016, propositions 1.6 and 1.7). That is Renyi privacy of every order a: (a, a rho), from which
+How many updates there are may be known; what one gateway's say is hidden. So a release is the Gaussian mechanism, of
+sensitivity `moves` times `clip`, with rho = moves^2 / (2 noise^2) of zero-concentrated privacy: `moves` is 1 where a
+gateway is there or not and nobody takes its place, 2 where its update may have been any other. No gateway is hidden by
+being left out by chance (no subsampling): each is charged with each release. rho adds up, also where what comes later
+depends on what was released (Bun and Steinke, 2016, propositions 1.6 and 1.7). That is Renyi privacy of every order a:
+(a, a rho), from which
 
     epsilon = min over a > 1 of  a rho + log(1 - 1/a) - log(a delta) / (a - 1)
 
@@ -18,6 +21,7 @@ whoever runs the cloud sees the updates before it is added.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +34,9 @@ from learning.parameters import Flat
 FEWEST = 100
 """With fewer gateways than this the noise that protects one drowns what all have learnt."""
 
+EXCHANGED = 2.0
+"""How far one gateway moves a sum, in times of `clip`, if its update is exchanged for any other."""
+
 _ORDERS = 1 + np.logspace(-4, 8, 6001)
 
 
@@ -41,6 +48,12 @@ class Privacy:
     noise: float
     epsilon: float
     delta: float = 1e-5
+    moves: float = 1.0
+
+    @property
+    def rho(self) -> float:
+        """What one release costs."""
+        return self.moves**2 / (2 * self.noise**2)
 
 
 class Ledger(NamedTuple):
@@ -68,7 +81,7 @@ def release(admitted: Admitted, goal: int, how: Privacy, ledger: Ledger, rng: Ge
 
 def charged(how: Privacy, ledger: Ledger) -> Ledger:
     """Give the ledger after one more release."""
-    return Ledger(ledger.rho + 1 / (2 * how.noise**2), ledger.releases + 1)
+    return Ledger(ledger.rho + how.rho, ledger.releases + 1)
 
 
 def affordable(how: Privacy, ledger: Ledger) -> bool:
@@ -84,17 +97,22 @@ def epsilon(ledger: Ledger, delta: float) -> float:
     return max(float(bounds.min()), 0.0)
 
 
-def releases(how: Privacy) -> int:
-    """Give how many releases the budget covers in all."""
+@lru_cache(maxsize=64)
+def releases(how: Privacy, ledger: Ledger | None = None) -> int:
+    """Give how many more releases the budget covers after those of a ledger."""
+    before = ledger or Ledger()
     if not how.noise > 0:
         return 0
+
+    def inside(count: int) -> bool:
+        return epsilon(Ledger(before.rho + count * how.rho), how.delta) <= how.epsilon
+
     covered, beyond = 0, 1
-    while epsilon(Ledger(beyond / (2 * how.noise**2)), how.delta) <= how.epsilon and beyond < 1 << 40:
+    while inside(beyond) and beyond < 1 << 40:
         covered, beyond = beyond, 2 * beyond
     while beyond - covered > 1:
         middle = (covered + beyond) // 2
-        inside = epsilon(Ledger(middle / (2 * how.noise**2)), how.delta) <= how.epsilon
-        covered, beyond = (middle, beyond) if inside else (covered, middle)
+        covered, beyond = (middle, beyond) if inside(middle) else (covered, middle)
     return covered
 
 

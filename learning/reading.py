@@ -18,14 +18,23 @@ MAX_WEIGHT = float(1 << 53)
 
 def state(data: bytes, schema: str, reason: str) -> dict[str, Any]:
     """Read a State that says it is of this schema; ModelRefused(reason)."""
-    try:
-        found = decode_state(data)
-    except FrameRefused as error:
-        raise ModelRefused(reason, str(error)) from error
+    found = _state(data, reason)
     said = found.get("schema")
     if not isinstance(said, str) or said != schema:
         raise ModelRefused(reason, f"schema {str(said)[:64]!r}, expected {schema!r}")
     return found
+
+
+def schema_of(data: bytes, reason: str) -> str:
+    """Give the schema that a State says it is of, whatever that is; ModelRefused(reason) for no State."""
+    return str(_state(data, reason).get("schema"))
+
+
+def _state(data: bytes, reason: str) -> dict[str, Any]:
+    try:
+        return decode_state(data)
+    except FrameRefused as error:
+        raise ModelRefused(reason, str(error)) from error
 
 
 def array(state: Mapping[str, Any], key: str, dtype: DTypeLike, shape: tuple[int, ...], reason: str) -> NDArray[Any]:

@@ -1,10 +1,13 @@
 """The server's step: how far the global model moves along what a round has combined.
 
+    d <- d min(STRETCH, max(1, sum p |d_i|^2 / (2 |d|^2)))              (FedExP: Jhunjhunwala et al., 2023; p: weights)
     sgd    v <- momentum v + d;  w <- w + rate v                                        (FedAvgM: Hsu et al., 2019)
     adam   m <- b1 m + (1 - b1) d;  s <- b2 s + (1 - b2) d^2;  w <- w + rate m / (sqrt(s) + tau)
                                                           (FedAdam: Reddi et al., 2021; tau 1e-3, no bias correction)
 
-sgd with rate 1 and no momentum is FedAvg, the default: on ten people's data neither momentum nor adam was better.
+sgd with rate 1 and no momentum is FedAvg, the default: on ten people's data neither momentum nor adam was better. Where
+updates pull apart their mean is short: then it is stretched. That gains a point on handwritten digits. Without a bound
+it does on people's movements the opposite: from round to round accuracy swings by 5 points.
 """
 
 from __future__ import annotations
@@ -17,9 +20,11 @@ import numpy as np
 
 from learning import reading
 from learning.parameters import FURTHEST, Array, Flat
+from learning.statistics import Vector
 from protocol.errors import ModelRefused
 
 BETA_1, BETA_2, TAU = 0.9, 0.99, 1e-3
+STRETCH = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,15 @@ class Memory(NamedTuple):
 def nothing(size: int) -> Memory:
     """Give the memory before the first round."""
     return Memory(np.zeros(size, np.float32), np.zeros(size, np.float32))
+
+
+def stretched(combined: Flat, norms: Vector, weights: Vector, most: float = STRETCH) -> Flat:
+    """Give what updates of these norms and weights, (k,) each, were combined to, up to `most` times as long."""
+    square = float(np.vdot(combined, combined))
+    if not square:
+        return combined
+    factor = float(np.average(norms**2, weights=weights)) / (2 * square)
+    return np.asarray(combined * np.float32(min(max(factor, 1.0), most)), np.float32)
 
 
 def step(how: Step, vector: Flat, combined: Flat, memory: Memory) -> tuple[Flat, Memory]:

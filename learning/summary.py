@@ -7,7 +7,7 @@ formulae and a pairwise algorithm for computing sample variances" (1979).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +36,13 @@ def nothing() -> Summary:
     """Give the summary of no series."""
     empty = np.empty(0)
     return Summary((), np.empty(0, np.int64), empty, empty, empty, empty)
+
+
+def of_sums(sums: Mapping[str, tuple[int, float, float, float, float]]) -> Summary:
+    """Give the summary of series, each (count, mean, scatter, minimum, maximum); without those of no reading."""
+    names = tuple(sorted(name for name, (count, *_) in sums.items() if count > 0))
+    columns = [np.array([sums[name][number] for name in names], np.float64) for number in range(5)]
+    return Summary(names, columns[0].astype(np.int64), *columns[1:])
 
 
 def merge(one: Summary, other: Summary) -> Summary:

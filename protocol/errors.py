@@ -8,6 +8,7 @@ FieldgateError
 │   └── TaskRefused        the sender's: a task that may not run, or whose answer cannot be used
 ├── JournalUnusable        this machine's: the journal or spool cannot be opened or committed
 ├── StoreUnavailable       the cloud's database or its disk: nothing was committed, try again
+├── ComputeUnavailable     the cluster's that the cloud computes on, or the network's: try again
 ├── BrokerUnavailable      the broker's or the network's: try again
 ├── CloudUnavailable       the cloud's or the network's: try again
 └── CloudRefused           the cloud's word about us: wrong token, wrong gateway, too large
@@ -73,6 +74,10 @@ class JournalUnusable(FieldgateError):
 
 class StoreUnavailable(FieldgateError):
     """The cloud's store could not commit or answer; nothing may be receipted."""
+
+
+class ComputeUnavailable(FieldgateError):
+    """What the cloud computes on cannot be reached, or nobody works there; it is tried again."""
 
 
 class BrokerUnavailable(FieldgateError):

@@ -22,9 +22,10 @@ class Question(msgspec.Struct, frozen=True):
 class Cost(msgspec.Struct, frozen=True):
     """What a task has cost on a gateway, over those that were done since it started."""
 
-    seconds: float  # of CPU, per million readings that went into it
+    seconds: float  # of CPU, per million readings that went into it; without starting, and reading as recorded
     readings: int  # that this was measured over
-    bytes: int = 0  # of an answer, the largest so far
+    bytes: int = 0  # of the newest answer, as it goes up
+    series: int = 0  # that went into that answer; 0: not known
 
 
 class Resources(msgspec.Struct, frozen=True):
@@ -44,6 +45,10 @@ class Resources(msgspec.Struct, frozen=True):
     readings: int = 0  # recorded so far
     bytes: int = 0  # of its journal, on the disk
     costs: dict[str, Cost] = {}  # by task
+    blocked: int = 0  # bytes of the journal that tasks find in blocks; the others are read as they were recorded
+    reading: float = 0.0  # seconds of CPU that reading 10^6 bytes as recorded costs; 0: not known
+    starting: float = 0.0  # seconds of CPU before a task begins with its readings; 0: not measured
+    slowed: float = 0.0  # how many times its CPU time a task takes there; 0: not measured
 
 
 class Status(msgspec.Struct, frozen=True):

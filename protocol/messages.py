@@ -28,6 +28,7 @@ class Kind(IntEnum):
     CONFIGURATION = 3
     CLOCK = 4
     MODEL = 5
+    DROPS = 6
     CHECKPOINT = 16
     SEGMENT = 17
     DEFINITIONS = 32
@@ -37,6 +38,8 @@ class Kind(IntEnum):
     STATISTICS = 36
     REPORT = 37
     PART = 38
+    ANSWER = 40
+    QUESTIONS = 41
     HELLO = 64
     WELCOME = 65
     RECEIPT = 66
@@ -145,7 +148,11 @@ class WindowsBody(msgspec.Struct, frozen=True):
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """One alert; (series, start, revision) identifies it, so a repeat is harmless."""
+    """One alert; (series, start, revision) identifies it, so a repeat is harmless.
+
+    Without series it is about the gateway itself and of no window: `start` is when it was raised. Rule "broker": the
+    devices' broker dropped `score` messages that it had acknowledged.
+    """
 
     series: list[int]
     start: int
@@ -261,6 +268,64 @@ class PartBody(msgspec.Struct, frozen=True):
     held: tuple[int, int] = (0, 0)
 
 
+ENDS = ("done", "refused", "failed")
+"""How a task ends; the index is its number in an AnswerBody."""
+
+
+class AnswerBody(msgspec.Struct, frozen=True, array_like=True):
+    """Body of ANSWER (lane `results`): a PartBody without the names of its fields, for who asked for it so.
+
+    Of a round's update by `topk` those are a fifth. A new field is one more at the end.
+    """
+
+    cover: Cover
+    job: str
+    attempt: int
+    name: str
+    version: int
+    ended: int  # in ENDS
+    content: bytes
+    stamp: int
+    milliseconds: int = 0  # of CPU
+    readings: int = 0
+    held: tuple[int, int] = (0, 0)
+    asked: tuple[int, int] = (0, 0)
+    reason: str = ""
+
+    @classmethod
+    def of(cls, part: PartBody) -> AnswerBody:
+        """Say the same in fewer bytes."""
+        named = (part.cover, part.job, part.attempt, part.name, part.version)
+        how = (ENDS.index(part.outcome), part.content, part.stamp, round(part.seconds * 1e3), part.readings)
+        return cls(*named, *how, part.held, part.asked, part.reason)
+
+    def part(self) -> PartBody:
+        """Give what it says; one that ended in none of ENDS has "" as its outcome."""
+        outcome = ENDS[self.ended] if 0 <= self.ended < len(ENDS) else ""
+        named = (self.cover, self.job, self.attempt, self.name, self.version)
+        said = (outcome, self.reason, self.content, self.stamp)
+        return PartBody(*named, *said, self.milliseconds / 1e3, self.readings, self.asked, self.held)
+
+
+class QuestionsBody(msgspec.Struct, frozen=True, array_like=True):
+    """Body of QUESTIONS (lane `results`): windows of which a gateway asks a larger model what they are.
+
+    A row each in `devices`, `start`, `span` and `seen`; the rules are in `protocol.cascade`. A new field is one more at
+    the end.
+    """
+
+    cover: Cover
+    model: str
+    version: int
+    digest: bytes  # SHA-256 of that version's content
+    devices: list[str]
+    start: list[int]  # event time of the first sample
+    span: list[int]  # ns from there to the last one
+    seen: bytes  # features, of protocol.cascade
+    stamp: int
+    heard: int = 0  # `at` of the newest answer that was taken
+
+
 class LaneHead(msgspec.Struct, frozen=True, array_like=True):
     """What a gateway still holds of a lane: sequences [oldest, next), and the chain of frame next - 1."""
 
@@ -329,6 +394,8 @@ Body = (
     | StatisticsBody
     | ReportBody
     | PartBody
+    | AnswerBody
+    | QuestionsBody
     | Hello
     | Welcome
     | Receipt
@@ -343,6 +410,8 @@ BODIES: dict[Kind, type[Any]] = {
     Kind.STATISTICS: StatisticsBody,
     Kind.REPORT: ReportBody,
     Kind.PART: PartBody,
+    Kind.ANSWER: AnswerBody,
+    Kind.QUESTIONS: QuestionsBody,
     Kind.HELLO: Hello,
     Kind.WELCOME: Welcome,
     Kind.RECEIPT: Receipt,

@@ -49,6 +49,7 @@ class Task(msgspec.Struct, frozen=True):
     issued: int = 0  # ns
     deadline: int = 0  # ns; later nobody waits for the answer; 0 is never
     state: str = ""  # under this name the gateway keeps what the next such task is to find again; "": nothing
+    lean: bool = False  # who asks reads answers without names: messages.AnswerBody, training.LeanTrained
 
 
 _TASK = msgspec.msgpack.Decoder(Task)

@@ -4,6 +4,7 @@ fieldgate/v1/{gateway}/status    gateway to cloud, retained, with a will
 fieldgate/v1/{gateway}/alerts    gateway to whoever listens near it
 fieldgate/v1/{gateway}/classes    likewise: what classifiers say of windows
 fieldgate/v1/{gateway}/tasks/{job}    cloud to gateway, retained until it is answered or over: a task
+fieldgate/v1/{gateway}/answers/{model}    cloud to gateway, retained: what windows are that it asked about
 fieldgate/v1/{gateway}/models/{model}    cloud to gateway, retained: the newest manifest of a model
 fieldgate/v1/{gateway}/chunks    cloud to gateway: parts of a model that were asked for
 fieldgate/v1/{gateway}/wants     gateway to cloud: which part of which model it wants
@@ -15,7 +16,7 @@ from typing import Literal
 
 ROOT = "fieldgate/v1"
 
-Word = Literal["status", "alerts", "classes", "tasks", "models", "chunks", "wants"]
+Word = Literal["status", "alerts", "classes", "tasks", "answers", "models", "chunks", "wants"]
 
 
 def topic(gateway: str, word: Word) -> str:

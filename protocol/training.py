@@ -6,6 +6,7 @@ after it sends a model out and gets updates back, with what the model is worth o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Literal, TypeVar
 
@@ -21,8 +22,12 @@ MAX_CHANNELS = 16
 MAX_CLASSES = 64
 MIN_SAMPLES, MAX_SAMPLES = 8, 65_536
 """In a window: fewer have no spectrum to speak of."""
-FEATURES = ("statistics/1", "spectrum/1", "motion/1", "course/1")
-"""Sets of features that `learning.features` has."""
+FEATURES = ("statistics/1", "spectrum/1", "course/1", "motion/1")
+"""Sets of features that `learning.features` has; others are installed (`learning.installed`)."""
+FEATURE_SET = re.compile(r"[a-z][a-z0-9_.-]{0,31}/[1-9][0-9]{0,3}")
+"""What a set may be called: its name and version."""
+MODELS = ("softmax", "perceptron")
+"""Kinds of models that `learning.classifier` has; others are installed."""
 MAX_HIDDEN = 256
 """So that a model of the most features fits a task, `protocol.tasks.MAX_TASK`."""
 MAX_WINDOWS = 200_000
@@ -48,7 +53,7 @@ class Dataset(msgspec.Struct, frozen=True):
 class Learning(msgspec.Struct, frozen=True):
     """What learns, and how; the defaults are those measured in `learning.models.descent`."""
 
-    model: Literal["softmax", "perceptron"] = "softmax"
+    model: str = "softmax"
     hidden: int = 64  # of a perceptron
     epochs: int = 5
     rate: float = 0.1
@@ -79,6 +84,7 @@ class Train(msgspec.Struct, frozen=True):
     holdout: float = 0.2  # share of each device's windows, the newest, that is not learnt from
     seed: int = 0
     counted: str = ""  # job of this gateway's newest update that was counted: what others owed is owed still
+    refused: str = ""  # why its last update was refused, if it was
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -96,6 +102,42 @@ class Trained(msgspec.Struct, frozen=True):
     held_out: int  # windows that the scores are made of
     scores: dict[str, float]  # share of right answers there: "base", "active", "local" (after learning), "personal"
     loss: float = 0.0  # after learning, over what was learnt from
+
+
+SCORES = ("base", "active", "local", "personal")
+
+
+class LeanTrained(msgspec.Struct, frozen=True, array_like=True):
+    """The same in fewer bytes: right answers are counted, in the order of SCORES. A new field comes at the end."""
+
+    payload: bytes
+    windows: int
+    held_out: int
+    right: tuple[int | None, ...]  # None: nobody asked that
+    loss: float = 0.0
+
+
+_ARRAYS = {*(bytes([0x90 | size]) for size in range(16)), b"\xdc", b"\xdd"}
+"""First bytes of a msgpack array."""
+
+
+def pack_trained(trained: Trained, *, lean: bool) -> bytes:
+    """Give the answer's bytes; `lean` for who reads them."""
+    if not lean:
+        return msgspec.msgpack.encode(trained)
+    scores = [trained.scores.get(name) for name in SCORES]
+    right = tuple(None if score is None else round(score * trained.held_out) for score in scores)
+    return msgspec.msgpack.encode(LeanTrained(trained.payload, trained.windows, trained.held_out, right, trained.loss))
+
+
+def read_trained(content: bytes) -> Trained:
+    """Read either form; TaskRefused("params") for what is none."""
+    if content[:1] not in _ARRAYS:
+        return read(content, Trained)
+    found = read(content, LeanTrained)
+    counted = zip(SCORES, found.right, strict=False)
+    scores = {name: right / max(found.held_out, 1) for name, right in counted if right is not None}
+    return Trained(found.payload, found.windows, found.held_out, scores, found.loss)
 
 
 T = TypeVar("T")
@@ -131,5 +173,5 @@ def dataset_contradictions(dataset: Dataset) -> Iterator[Contradiction]:
         yield "channels", list(dataset.channels), "each measurement once"
     if dataset.label in dataset.channels:
         yield "label", dataset.label, "another measurement than a channel's"
-    if dataset.features not in FEATURES:
-        yield "features", dataset.features, f"one of {', '.join(FEATURES)}"
+    if not FEATURE_SET.fullmatch(dataset.features):
+        yield "features", dataset.features, f"a name and version, such as {FEATURES[0]}"

@@ -20,15 +20,15 @@ FLOORS = {
     "protocol, pure": """
         protocol protocol.columns protocol.frame protocol.identity protocol.manifest protocol.messages
         protocol.settings protocol.topics protocol.endpoints protocol.certificates protocol.tasks
-        protocol.training protocol.jobs
+        protocol.training protocol.jobs protocol.cascade
     """,
     "learning": "learning",
     "pure": """
         gateway gateway.records gateway.config gateway.decode gateway.clean gateway.window gateway.score gateway.pack
         gateway.delivery gateway.gather gateway.commit gateway.swap gateway.alerts gateway.reload gateway.tasks
-        gateway.trainer gateway.budget gateway.domains gateway.classify
+        gateway.trainer gateway.budget gateway.domains gateway.classify gateway.bursts
         cloud cloud.config cloud.fleet cloud.firstrun cloud.ledger cloud.routes cloud.store cloud.unpack
-        cloud.placement cloud.jobs cloud.federation cloud.registry
+        cloud.placement cloud.jobs cloud.federation cloud.registry cloud.brought
     """,
     "derive": "gateway.derive",
     "bus, segment": "protocol.bus gateway.segment gateway.journal gateway.spool",
@@ -54,6 +54,7 @@ PROTOCOL = {
     "tasks",
     "training",
     "jobs",
+    "cascade",
     "bus",
     "mqtt",
     "notify",
@@ -71,12 +72,14 @@ HOMES = {  # library: the units, or rooms, that may know it
     "aiohttp": "gateway.uplink cloud.ingest cloud.api cloud.app cloud.live",
     "sqlite3": "cloud.store.sqlite",
     "asyncpg": "cloud.store.postgres",
+    "distributed": "cloud.compute",
+    "dask": "cloud.compute",
     "cryptography": "protocol.identity",
     "msgpack": "protocol.frame protocol.columns",
     "lz4": "protocol.frame protocol.columns",
     "fcntl": "gateway.segment",
     "prometheus_client": "gateway.metrics cloud.metrics",
-    "onnxruntime": "gateway.score",
+    "onnxruntime": "learning.onnx",
     "click": "cli",
     "iotcore": "cli",
     "pickle": "",  # models are data

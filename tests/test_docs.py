@@ -57,6 +57,9 @@ REQUIRED: dict[str, Any] = {
     "label": "state",
     "classes": 3,
     "samples": 16,
+    "work": "moments",
+    "model": "m",
+    "large": "big",
 }
 """Something for each key that is required."""
 

@@ -79,6 +79,8 @@ class Known:
     async def _count_labelled(self) -> None:
         labels = Labels.read()
         for alert in await scrape.alerts(self.cloud_url):
+            if not alert["names"]:  # about the gateway itself
+                continue
             gateway, device = alert["gateway"], alert["names"][0].removesuffix("/value")
             counters = self._counters.get(f"{gateway}/{device}", [])
             self._labelled += labels.holds(device, turns(counters, alert["start"], self.reports[gateway].firsts))

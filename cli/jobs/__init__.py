@@ -38,6 +38,7 @@ def _asking(command: Command) -> Command:
         click.option("--priority", type=click.IntRange(1, 100), help="Its share beside other jobs; else 1."),
         click.option("--deadline", metavar="TIME", help="It ends then with what there is; else 10m."),
         click.option("--whole", is_flag=True, help="Fail if a gateway is missing, instead of merging the others."),
+        click.option("--windows", is_flag=True, help="Where readings cannot be had, take windows stored in the cloud."),
         click.option("--limit", type=click.IntRange(1), help="Readings at most, for `sample`."),
     )
     for option in reversed(options):
@@ -47,6 +48,7 @@ def _asking(command: Command) -> Command:
 
 def _spec(said: dict[str, Any]) -> bytes:
     work, params, whole = said.pop("work"), said.pop("params"), said.pop("whole")
+    said["windows"] = "when away" if said.pop("windows") else None
     said["from"] = said.pop("from_")
     try:
         asked = page.spec(work, said, params)

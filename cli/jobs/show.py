@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cli.terminal import when
+from protocol.settings import UNITS_NS
 
 Body = Mapping[str, Any]
 WIDTH = 30
@@ -23,6 +24,11 @@ def bar(job: Body) -> str:
 
 def lines(body: Body) -> Iterator[str]:
     """Lay all jobs out, a line each."""
+    for one in body.get("standing", []):
+        passed = f", {one['passed']} passed over" if one["passed"] else ""
+        lacking = f"; {one['lacking']}" if one["lacking"] else ""
+        every, over = _duration(one["every"]), _duration(one["over"])
+        yield f"{one['name']:<28} {one['work']} every {every} over {over}, next {when(one['next'])}{passed}{lacking}"
     if not body["jobs"]:
         yield "no jobs yet: begin one with `fieldgate cloud jobs run WORK`"
     for job in body["jobs"]:
@@ -42,6 +48,8 @@ def whole(job: Body) -> Iterator[str]:
         if part["state"] != "done":
             why = part["reason"] or ("no answer" if part["attempts"] else "away")
             yield f"  {part['gateway']:<20} {part['state']}: {why}, {part['attempts']} attempts"
+        elif part.get("from") == "windows":
+            yield f"  {part['gateway']:<20} from windows stored here: of cleaned readings, means in single precision"
     if job["result"] is not None:
         yield from ("", *result(job["result"]))
 
@@ -71,6 +79,11 @@ def steps(plan: Body) -> Iterator[str]:
 
 def _stands(job: Body) -> str:
     return f"{job['state']}" + (f" ({job['reason']})" if job["reason"] else "")
+
+
+def _duration(ns: int) -> str:
+    unit = next(unit for unit in reversed(UNITS_NS) if ns % UNITS_NS[unit] == 0)
+    return f"{ns // UNITS_NS[unit]}{unit}"
 
 
 def _span(start: int, end: int) -> str:

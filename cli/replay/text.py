@@ -50,7 +50,9 @@ def alert_fields(alert: Alert, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _whom(alert: Alert, names: Sequence[str]) -> str:
-    """Name the series that had most to do with it."""
+    """Name the series that had most to do with it; without any it is about the gateway itself."""
+    if not alert.series:
+        return "the gateway"
     shares = alert.contributions or [0.0] * len(alert.series)
     order = sorted(range(len(alert.series)), key=lambda at: -shares[at] if at < len(shares) else 0.0)
     more = len(order) - SHOWN

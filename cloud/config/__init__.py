@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from cloud.config.cascade import Cascade, cascade_contradictions
+from cloud.config.standing import Standing, standing_contradictions
 from cloud.config.training import Training, training_contradictions
 from protocol.endpoints import Broker, broker_contradictions, is_loopback, split_address
 from protocol.errors import ConfigurationRefused
@@ -59,11 +61,15 @@ class Models(Section, frozen=True):
 
 
 class Compute(Section, frozen=True):
-    """What jobs over the fleet take at once."""
+    """What jobs over the fleet take at once, and where their parts are merged."""
 
     at_once: int = 256  # gateways that compute
     per_gateway: int = 1  # parts
-    workers: int = 2  # processes that merge
+    workers: int = 2  # processes that merge; as many parts are made of windows at once
+    scheduler: str = ""  # of a Dask cluster: "tls://host:8786"; "": processes of this machine
+    ca_file: str = ""  # the cluster's authority
+    cert_file: str = ""
+    key_file: str = ""
 
 
 class CloudConfig(Section, frozen=True):
@@ -77,7 +83,9 @@ class CloudConfig(Section, frozen=True):
     bus: Bus | None = None  # None: statistics are kept, and no models are made
     models: Models = Models()
     training: tuple[Training, ...] = ()
+    cascade: tuple[Cascade, ...] = ()
     compute: Compute = Compute()
+    job: tuple[Standing, ...] = ()
     labels: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)  # patterns of gateways' names, by label
 
     @property
@@ -121,13 +129,27 @@ def _contradictions(config: CloudConfig) -> Iterator[Contradiction]:
         yield from _bus_contradictions(config.bus)
     yield from _models_contradictions(config.models)
     yield from _compute_contradictions(config.compute)
+    yield from cascade_contradictions(config.cascade, bus=config.bus is not None)
     yield from training_contradictions(config.training, bus=config.bus is not None)
+    yield from standing_contradictions(config.job, config.labels, bus=config.bus is not None)
 
 
 def _compute_contradictions(compute: Compute) -> Iterator[Contradiction]:
     for key, most in (("at_once", 10_000), ("per_gateway", 16), ("workers", 64)):
         if not 1 <= (value := getattr(compute, key)) <= most:
             yield f"compute.{key}", value, f"1 to {most}"
+    files = (compute.ca_file, compute.cert_file, compute.key_file)
+    if compute.scheduler:
+        scheme, _, address = compute.scheduler.partition("://")
+        try:
+            split_address(address if scheme == "tls" else "")
+        except ValueError:
+            yield "compute.scheduler", compute.scheduler, 'a Dask scheduler over TLS: "tls://host:8786"'
+        for key in ("ca_file", "cert_file"):
+            if not getattr(compute, key):
+                yield f"compute.{key}", "", "a file: a Dask cluster is asked over TLS only, which takes certificates"
+    elif any(files):
+        yield "compute.scheduler", "", "the scheduler that these certificates are for"
 
 
 def _bus_contradictions(bus: Bus) -> Iterator[Contradiction]:

@@ -7,10 +7,12 @@ Rules:
 2. An answer is handed to the training that its job names; one that nobody waits for is taken back.
 3. It begins one, too, when of the gateways that are there the share `on_drift` has said since the last run ended that
    what the model sees has drifted. What is said while a run goes on is of the model before it, and does not count.
-4. `snapshot` holds everything; a training that is no longer configured is forgotten.
+4. `snapshot` holds everything; a training that is no longer configured is forgotten, but for what it has spent of a
+   privacy budget: a name that comes back goes on from there.
 
 | may fill | bound | answer when full |
 |---|---|---|
+| what forgotten trainings have spent | MAX_SPENT names | the one that spent least is forgotten |
 | what was, of one training | MAX_HISTORY stages | the oldest is forgotten |
 """
 
@@ -20,8 +22,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
+from numpy.random import Generator
 
 from cloud.config.training import Training as Settings
+from cloud.federation import private
+from cloud.federation.private import Spent
 from cloud.federation.state import NEVER, REST, Ended, Instruction, Rest, State, TakeBack
 from cloud.federation.training import Training
 from protocol.messages import PartBody
@@ -29,6 +34,7 @@ from protocol.training import read
 
 TASKS = ("survey", "train")
 MAX_HISTORY = 200
+MAX_SPENT = 1_000
 RETRY_NS = 10 * 10**9
 """So often it is looked whether enough gateways are there to begin."""
 
@@ -57,12 +63,12 @@ class _Kept(msgspec.Struct):
 class Federation:
     """See the rules above."""
 
-    def __init__(self, settings: Iterable[Settings], snapshot: bytes = b"") -> None:
+    def __init__(self, settings: Iterable[Settings], snapshot: bytes = b"", rng: Generator | None = None) -> None:
         kept = read(snapshot, dict[str, _Kept]) if snapshot else {}
         self._lines: dict[str, _Line] = {}
         for one in settings:
-            found = kept.get(one.name)
-            line = _Line(Training(one, found.state if found else None))
+            found = kept.pop(one.name, None)
+            line = _Line(Training(one, found.state if found else None, rng))
             if found:
                 line.begins, line.history, line.last = found.begins, found.history, found.last
                 line.drifted, line.rests = found.drifted, found.rests
@@ -71,6 +77,8 @@ class Federation:
             elif line.begins == NEVER:
                 line.begins = 0
             self._lines[one.name] = line
+        spent = sorted(((kept[name].state.ledger, name) for name in kept), reverse=True)[:MAX_SPENT]
+        self._forgotten = {name: ledger for ledger, name in spent if ledger.releases}
 
     def snapshot(self) -> bytes:
         """Give everything."""
@@ -78,6 +86,7 @@ class Federation:
             name: _Kept(line.training.state, line.begins, line.history, line.last, line.drifted, line.rests)
             for name, line in self._lines.items()
         }
+        kept |= {name: _Kept(State(ledger=ledger), 0, [], None) for name, ledger in self._forgotten.items()}
         return msgspec.msgpack.encode(kept)
 
     @property
@@ -127,7 +136,14 @@ class Federation:
         if training.state.stage != REST:
             return f"run {training.state.run} goes on"
         there, quorum = len(training.settings.chosen(members)), training.settings.quorum
-        return f"{there} of its gateways are there, it takes {quorum}" if there < quorum else ""
+        if there < quorum:
+            return f"{there} of its gateways are there, it takes {quorum}"
+        return private.lacking(training.settings, training.state.ledger)
+
+    def spent(self, name: str) -> Spent | None:
+        """Say how a training's privacy budget stands; None if it has none."""
+        training = self._lines[name].training
+        return private.spent(training.settings, training.state.ledger)
 
     def again(self) -> list[Instruction]:
         """Ask again what was asked."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from cloud.federation.gate import Score, Verdict
+from learning.privacy import Ledger
 from protocol.tasks import Task
 
 NEVER = (1 << 63) - 1
@@ -58,6 +59,7 @@ class Rest(NamedTuple):
     training: str
     run: int
     verdict: Verdict
+    ended: str = ""  # "budget": before its rounds, since another one would have cost more than there was
 
 
 Instruction = Ask | TakeBack | Ended | Promote | Rest
@@ -75,6 +77,7 @@ class State(msgspec.Struct):
     answered: dict[str, str] = {}  # in this stage: "" or why it was refused, by gateway
     seen: dict[str, str] = {}  # job that was last answered, by gateway
     counted: dict[str, str] = {}  # job of the update that was last counted, by gateway
+    refused: dict[str, str] = {}  # why the last answer was, by gateway: it is told with its next task
     offers: list[tuple[str, int, bytes, int]] = []
     spreads: list[bytes] = []
     windows: list[int] = []  # of each class, by the survey
@@ -88,3 +91,5 @@ class State(msgspec.Struct):
     candidate: bytes = b""  # what `verdict` is on
     best: bytes = b""  # the candidate with the best score so far that the gate would let through
     verdict: Verdict | None = None  # on it, or on the last one
+    ledger: Ledger = Ledger()  # what all runs have spent of a privacy budget: never put back
+    ended: str = ""  # of the run that goes on: see Rest

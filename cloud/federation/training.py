@@ -18,7 +18,9 @@ Rules:
    round makes does not depend on the order in which answers came.
 5. A candidate from elsewhere is tried in a run of its own, which is a trial and nothing else. One that the gate held
    back may be promoted by hand, until the next run begins.
-6. Everything is in `snapshot`; after a restart it goes on from there, and asks again what it had asked.
+6. With `privacy` a round is merged with noise and charged, and one that the budget does not cover is not begun
+   (`private`); then the run ends early, as BUDGET, with the trial of what there is.
+7. Everything is in `snapshot`; after a restart it goes on from there, and asks again what it had asked.
 
 | may fill | bound | answer when full |
 |---|---|---|
@@ -28,15 +30,17 @@ Rules:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import msgspec
 import numpy as np
-from numpy.random import default_rng
+from numpy.random import Generator, default_rng
 
 from cloud.config.training import Training as Settings
-from cloud.federation import gate
+from cloud.federation import gate, private
 from cloud.federation.gate import Score
+from cloud.federation.private import BUDGET
 from cloud.federation.state import (
     MAX_ASKED,
     NEVER,
@@ -52,8 +56,10 @@ from cloud.federation.state import (
     State,
     TakeBack,
 )
-from learning import aggregation, classifier, server, spread
-from learning.aggregation import Limits, Offer
+from learning import aggregation, classifier, scorer, server, spread
+from learning.aggregation import Admitted, Limits, Offer
+from learning.classifier import Classifier
+from learning.parameters import Flat
 from learning.server import Memory, Step
 from learning.spread import Spread
 from learning.statistics import MAX_COUNT
@@ -61,7 +67,7 @@ from protocol.columns import decode_state
 from protocol.errors import FrameRefused, ModelRefused, TaskRefused
 from protocol.messages import PartBody
 from protocol.tasks import MAX_TASK, Task
-from protocol.training import VERSION, Given, Survey, Surveyed, Train, Trained, read
+from protocol.training import VERSION, Given, Survey, Surveyed, Train, Trained, read, read_trained
 
 MAX_GIVEN = MAX_TASK - (16 << 10)
 """Bytes of models in one task; if both do not fit, or what is in force was made of another dataset, the gate judges
@@ -71,18 +77,19 @@ without it."""
 class Training:
     """See the rules above."""
 
-    def __init__(self, settings: Settings, state: State | None = None) -> None:
+    def __init__(self, settings: Settings, state: State | None = None, rng: Generator | None = None) -> None:
         self.settings = settings
         self.state = state or State()
+        self._rng = rng
 
     def snapshot(self) -> bytes:
         """Give all that lasts."""
         return msgspec.msgpack.encode(self.state)
 
     @classmethod
-    def restore(cls, settings: Settings, snapshot: bytes) -> Training:
+    def restore(cls, settings: Settings, snapshot: bytes, rng: Generator | None = None) -> Training:
         """Go on from a snapshot; TaskRefused("params") if it is none."""
-        return cls(settings, read(snapshot, State))
+        return cls(settings, read(snapshot, State), rng)
 
     @property
     def job(self) -> str:
@@ -90,9 +97,11 @@ class Training:
         return f"{self.settings.name}.{self.state.run}.{self.state.round}"
 
     def begin(self, members: Iterable[str], now: int) -> list[Instruction]:
-        """Begin a run, if none is under way and somebody is there."""
+        """Begin a run, if none is under way, somebody is there, and the budget covers a round."""
         chosen = self.settings.chosen(members)
         if self.state.stage != REST or len(chosen) < self.settings.quorum:
+            return []
+        if not private.covers(self.settings, self.state.ledger):
             return []
         self._begin_run()
         return self._ask(SURVEY, chosen, now)
@@ -109,7 +118,7 @@ class Training:
 
     def check(self, content: bytes) -> None:
         """ModelRefused if a candidate cannot be tried."""
-        found = classifier.decode(content).dataset
+        found = scorer.decode(content).dataset
         if found != self.settings.dataset:
             raise ModelRefused("dataset", f"made of {found}, not of {self.settings.dataset}")
         if len(content) >= MAX_GIVEN:
@@ -126,7 +135,7 @@ class Training:
     def _begin_run(self) -> None:
         state = self.state
         state.run, state.round, state.best, state.candidate, state.verdict = state.run + 1, 0, b"", b"", None
-        state.spreads, state.windows, state.seen, state.offers = [], [], {}, []
+        state.spreads, state.windows, state.seen, state.offers, state.ended = [], [], {}, [], ""
 
     def again(self) -> list[Instruction]:
         """Ask again what was asked: after a restart, since a broker may have forgotten."""
@@ -178,6 +187,9 @@ class Training:
         if stale and not reason:
             state.late.append(gateway)
         state.answered[gateway] = reason
+        state.refused.pop(gateway, None)
+        if reason and body.outcome == "done":
+            state.refused[gateway] = reason
         back: list[Instruction] = [TakeBack(gateway, body.job)]
         return [*back, *self._end(members, now)] if self._complete() else back
 
@@ -197,7 +209,7 @@ class Training:
         try:
             if state.stage == SURVEY:
                 return self._take_survey(read(body.content, Surveyed))
-            trained = read(body.content, Trained)
+            trained = read_trained(body.content)
         except (TaskRefused, ModelRefused, FrameRefused) as refused:
             return refused.reason
         if not _is_sound(trained):
@@ -245,6 +257,8 @@ class Training:
         chosen = self.settings.chosen(members)
         last = state.round >= self.settings.rounds
         state.round += 1
+        if not last and not private.covers(self.settings, state.ledger):
+            last, state.ended = True, BUDGET
         back = self._forget_the_slow()
         return [told, *back, *self._ask(TRIAL if last else ROUND, chosen, now)]
 
@@ -295,12 +309,16 @@ class Training:
         state, settings = self.state, self.settings
         base = classifier.decode(state.base)
         offers = [Offer(*offer) for offer in sorted(state.offers)]
-        admitted, refused = aggregation.admit(offers, len(base.vector), Limits(stale=settings.staleness))
+        if settings.privacy is not None:
+            offers = private.once_each(offers)
+        admitted, refused = aggregation.admit(offers, len(base.vector), self._limits)
         state.offers = []
         for one in refused:
-            state.counted.pop(one.gateway, None)
-        if admitted.gateways:
-            combined = aggregation.combine(settings.rule, aggregation.clip(admitted))
+            state.refused[one.gateway] = f"{one.reason}: {one.detail}"
+            if one.reason != "outlier":  # what is owed in full makes the next one longer still
+                state.counted.pop(one.gateway, None)
+        combined = self._combined(admitted) if admitted.gateways else None
+        if combined is not None:
             direction, square = (np.frombuffer(part, np.float32) for part in state.memory)
             vector, memory = server.step(
                 Step("sgd", settings.server_rate, settings.momentum), base.vector, combined, Memory(direction, square)
@@ -309,11 +327,28 @@ class Training:
             state.memory = (memory.direction.tobytes(), memory.square.tobytes())
         return {one.gateway: one.reason for one in refused}
 
+    @property
+    def _limits(self) -> Limits:
+        """What an update may be; with privacy one gateway must not decide whether another one counts."""
+        settings = self.settings
+        outlier = settings.outlier if settings.privacy is None else math.inf
+        return Limits(stale=settings.staleness, outlier=outlier)
+
+    def _combined(self, admitted: Admitted) -> Flat | None:
+        """Give what updates come to; None if that would cost more than there is."""
+        state, settings = self.state, self.settings
+        if settings.privacy is None:
+            clipped = aggregation.clip(admitted)
+            combined = aggregation.combine(settings.rule, clipped, trim=settings.trim)
+            return server.stretched(combined, clipped.norms, clipped.weights, settings.stretch)
+        released, state.ledger = private.release(settings, admitted, state.ledger, self._rng)
+        return released
+
     def _close(self) -> list[Instruction]:
         state = self.state
         assert state.verdict is not None
         back = [TakeBack(gateway, job) for gateway, job in state.asked.items()]
-        ended: list[Instruction] = [*back, Rest(self.settings.name, state.run, state.verdict)]
+        ended: list[Instruction] = [*back, Rest(self.settings.name, state.run, state.verdict, state.ended)]
         if state.verdict.promoted:
             state.active = state.best
             ended.append(Promote(self.settings.name, state.best, state.verdict, sum(state.windows)))
@@ -342,14 +377,14 @@ class Training:
         name, params, content = "survey", msgspec.msgpack.encode(Survey(settings.dataset)), b""
         if state.stage != SURVEY:
             how = (state.stage != TRIAL, settings.codec, settings.holdout, settings.seed)
-            train = Train(settings.name, state.round, *how, state.counted.get(gateway, ""))
+            told = (state.counted.get(gateway, ""), state.refused.get(gateway, ""))
+            train = Train(settings.name, state.round, *how, *told)
             name, params = "train", msgspec.msgpack.encode(train)
             fits = len(state.base) + len(state.active) < MAX_GIVEN and _is_comparable(settings, state.active)
             content = msgspec.msgpack.encode(Given(state.base, state.active if fits else b""))
         attempt = 1 + (state.began // 10**9) % (1 << 30)
-        return Ask(
-            Task(self.job, attempt, gateway, name, VERSION, params, content, state.began, state.deadline, settings.name)
-        )
+        named, when = (self.job, attempt, gateway, name, VERSION), (state.began, state.deadline)
+        return Ask(Task(*named, params, content, *when, settings.name, lean=True))
 
 
 def _score(trained: Trained) -> Score:
@@ -366,10 +401,10 @@ def _is_sound(trained: Trained) -> bool:
 
 def _is_comparable(settings: Settings, content: bytes) -> bool:
     """Whether what is in force is made of the same readings as a candidate: it may be of another configuration."""
-    return bool(content) and classifier.decode(content).dataset == settings.dataset
+    return bool(content) and scorer.decode(content).dataset == settings.dataset
 
 
 def _same(settings: Settings, content: bytes) -> bool:
     """Whether a classifier was made by the same training as is set now."""
-    made = classifier.decode(content)
-    return (made.dataset, made.learning) == (settings.dataset, settings.learning)
+    made = scorer.decode(content)
+    return isinstance(made, Classifier) and (made.dataset, made.learning) == (settings.dataset, settings.learning)

@@ -22,6 +22,7 @@ Rules:
 |---|---|---|
 | jobs that run | MAX_RUNNING | JobRefused("busy") |
 | jobs that have ended | MAX_ENDED, MAX_RESULTS bytes of results, the newest in any case | the oldest is forgotten |
+| runs of a standing job that have ended | MAX_RUNS | likewise |
 | parts of a job | MAX_PARTS | JobRefused("parts") |
 | answers kept of a job | MAX_KEPT bytes | the part is lost: `full` |
 """
@@ -47,6 +48,7 @@ from cloud.jobs.state import (
     Job,
     Keep,
     Lease,
+    Makes,
     Merge,
     Part,
     Place,
@@ -59,6 +61,7 @@ from protocol.messages import PartBody
 
 MAX_RUNNING = 64
 MAX_ENDED = 200
+MAX_RUNS = 5
 MAX_RESULTS = 64 << 20
 MAX_PARTS = 10_000
 MAX_KEPT = 256 << 20
@@ -123,6 +126,7 @@ class Jobs:
         *,
         predicted: float = 0.0,
         asked: bytes = b"",
+        makes: Makes | None = None,
     ) -> list[Instruction]:
         """Take a job; JobRefused says why not."""
         if self.running >= MAX_RUNNING:
@@ -130,7 +134,7 @@ class Jobs:
         parts = {place.gateway: Part(place) for place in places}
         if name in self.jobs or not 1 <= len(parts) <= MAX_PARTS or terms.deadline <= now:
             raise JobRefused("parts", f"{len(parts)} gateways are meant, 1 to {MAX_PARTS} can be")
-        job = Job(name, question, terms, now, parts, predicted=predicted, asked=asked)
+        job = Job(name, question, terms, now, parts, predicted=predicted, asked=asked, makes=makes)
         self.jobs[name] = job
         self.changed.add(name)
         self._take_in(job, None)
@@ -309,7 +313,7 @@ class Jobs:
             return back
         job.size += len(body.content)
         part.outcome, part.reason, part.counted = "done", "", body.attempt
-        part.site = lease.site if lease else part.place.gateway
+        part.site, part.began = (lease.site, lease.began) if lease else (part.place.gateway, 0)
         part.readings, part.size, part.seconds = body.readings, len(body.content), body.seconds
         part.asked, part.held = body.asked, body.held
         return [*back, Keep(job.id, part.place.gateway, body.content)]
@@ -369,6 +373,10 @@ class Jobs:
 
     def _forget(self) -> None:
         ended = [name for name, job in self.jobs.items() if job.state not in (RUNNING, MERGING)]
+        for name in _outrun(self.jobs[name] for name in ended):
+            ended.remove(name)
+            del self.jobs[name]
+            self.changed.add(name)
         size = sum(len(self.jobs[name].result) for name in ended)
         for number, name in enumerate(ended[:-1]):
             if len(ended) - number <= MAX_ENDED and size <= MAX_RESULTS:
@@ -380,6 +388,15 @@ class Jobs:
 def _merge(job: Job) -> Merge:
     done = sorted(gateway for gateway, part in job.parts.items() if part.outcome == "done")
     return Merge(job.id, tuple(done))
+
+
+def _outrun(ended: Iterable[Job]) -> list[str]:
+    """Name runs of standing jobs, oldest first, that are more than MAX_RUNS of one job."""
+    runs: dict[str, list[str]] = {}
+    for job in ended:
+        if job.makes is not None:
+            runs.setdefault(job.makes.name, []).append(job.id)
+    return [name for names in runs.values() for name in names[:-MAX_RUNS]]
 
 
 def summary(parts: Mapping[str, Part]) -> dict[str, int]:

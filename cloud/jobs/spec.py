@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -39,6 +39,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     deadline: str = "10m"
     partial: bool = True
     limit: int = 0  # readings at most, for work that sends raw ones
+    windows: Literal["never", "when away"] = "never"  # whether a part may be made of what the cloud has stored
 
 
 def read_spec(data: bytes) -> Spec:

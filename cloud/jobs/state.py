@@ -68,6 +68,15 @@ class Part(msgspec.Struct, array_like=True):
     asked: tuple[int, int] = (0, 0)
     held: tuple[int, int] = (0, 0)
     ended: int = 0  # ns
+    began: int = 0  # ns: of the lease whose answer counts; 0: that was over
+
+
+class Makes(msgspec.Struct, frozen=True, array_like=True):
+    """What a standing job makes: series `{name}/...` of the numbers that `keep` names, a row every `hop`."""
+
+    name: str
+    hop: int  # ns
+    keep: tuple[str, ...]
 
 
 class Job(msgspec.Struct, array_like=True):
@@ -86,6 +95,7 @@ class Job(msgspec.Struct, array_like=True):
     result: bytes = b""  # JSON
     predicted: float = 0.0  # seconds, by its plan
     asked: bytes = b""  # JSON: what somebody asked for, for whoever reads it
+    makes: Makes | None = None  # of a standing job
 
 
 class Ask(NamedTuple):

@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 
 from cloud.jobs.jobs import summary
-from cloud.jobs.state import MERGING, RUNNING, Job, Part
+from cloud.jobs.state import CLOUD, MERGING, RUNNING, Job, Part
 from cloud.store.answers import JobPartView, JobView
+
+READINGS, WINDOWS = "readings", "windows"
 
 
 def view(job: Job, now: int, *, whole: bool = False) -> JobView:
@@ -42,6 +44,8 @@ def view(job: Job, now: int, *, whole: bool = False) -> JobView:
         _held(done),
         [_part(part) for part in job.parts.values()] if whole else [],
         msgspec.json.decode(job.result) if whole and job.result else None,
+        job.makes.name if job.makes else "",
+        sum(part.site == CLOUD for part in done),
     )
 
 
@@ -64,4 +68,5 @@ def _part(part: Part) -> JobPartView:
         part.asked,
         part.held,
         part.ended,
+        WINDOWS if part.outcome == "done" and part.site == CLOUD else READINGS,
     )

@@ -71,6 +71,10 @@ MAX_LOSSES = 1000
 """Ranges that are kept of a lane's losses, newest first; sums by cause count all."""
 MAX_CAUSES = 32
 """Causes of a lane's losses that are told apart."""
+OURS = "cloud"
+"""Whose series this cloud's own are: no gateway may be called so, and the fleet does not show it."""
+MAX_OURS = 100_000
+"""Series of our own; a name beyond is left out."""
 MAX_RAISED = 100
 """Alerts of one batch that are shown as they come; the store has all."""
 
@@ -125,6 +129,28 @@ class Stored(NamedTuple):
     start: NDArray[np.int64]
     size: NDArray[np.int64]
     rows: WindowRows
+
+
+class Results(NamedTuple):
+    """Numbers that were found for one interval (ns), by the name of the series of ours that they belong to."""
+
+    digest: str  # of what was asked: of a window's definition
+    size: int
+    hop: int
+    start: int
+    values: Mapping[str, float]
+
+
+class Sums(NamedTuple):
+    """What windows of one series say together: of how many readings, and of which event times (ns), [start, end)."""
+
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks of sums
+    mean: float
+    scatter: float  # sum of (x - mean)^2
+    minimum: float
+    maximum: float
+    start: int
+    end: int
 
 
 class Greeted(NamedTuple):
@@ -222,6 +248,9 @@ class Store(Protocol):
     async def apply(self, batch: Batch) -> Applied:
         """Commit a batch; waits while too many bytes are waiting already."""
 
+    async def record(self, results: Results) -> Stored:
+        """Commit rows of our own series; those that are there already stay as they are."""
+
     async def gateways(self) -> list[GatewayView]:
         """Give all gateways by name, as far as the store knows them: never online, without lag."""
 
@@ -232,6 +261,15 @@ class Store(Protocol):
         self, series: int, definition: int | None, domain: str, between: tuple[int | None, int], limit: int
     ) -> WindowsPage | None:
         """Give windows of a series with start in [from, to), oldest first; without `from` the newest; None: unknown."""
+
+    async def oldest(self, gateway: str, match: str) -> int | None:
+        """Give when the oldest tumbling window in UTC begins, of a gateway's series whose name matches the glob."""
+
+    async def sums(self, series: int, start: int, end: int) -> Sums | None:
+        """Add up a series' tumbling windows in UTC that lie whole in [start, end); None: there are none.
+
+        An `end` of 0 is none. Of those of several definitions it takes the ones that hold most readings.
+        """
 
     async def alerts(self, gateway: str | None, before: int, limit: int) -> AlertsPage:
         """Give alerts raised before a time, newest first."""

@@ -81,7 +81,10 @@ class WindowsPage(msgspec.Struct):
 
 
 class AlertView(msgspec.Struct):
-    """One alert; `stamp` is when the gateway raised it, `stored` when it was committed here."""
+    """One alert; `stamp` is when the gateway raised it, `stored` when it was committed here.
+
+    Without series it is about the gateway itself; by rule `broker`, `score` messages were dropped by its broker.
+    """
 
     gateway: str
     series: list[int]
@@ -262,6 +265,16 @@ class StageView(msgspec.Struct):
     ended: int  # ns
 
 
+class PrivacyView(msgspec.Struct):
+    """A training's privacy budget: what one gateway's part in it may tell at most, over all runs."""
+
+    epsilon: float  # that may be spent, at `delta`
+    delta: float
+    spent: float  # epsilon so far
+    rounds: int  # in which it was spent
+    left: int  # rounds that the rest covers
+
+
 class TrainingView(msgspec.Struct):
     """A training: where it stands, what was, and how the last run ended."""
 
@@ -276,6 +289,8 @@ class TrainingView(msgspec.Struct):
     before: float | None  # of what was in force then
     history: list[StageView]
     drifted: list[str] = []  # gateways that say so, for which no run has begun yet
+    ended: str = ""  # "budget": the last run, before its rounds, since privacy allowed no more
+    privacy: PrivacyView | None = None
 
 
 class JobPartView(msgspec.Struct):
@@ -292,6 +307,9 @@ class JobPartView(msgspec.Struct):
     asked: tuple[int, int]
     held: tuple[int, int]
     ended: int
+    source: str = msgspec.field(
+        name="from", default="readings"
+    )  # or "windows": of cleaned readings, stored in the cloud
 
 
 class JobView(msgspec.Struct):
@@ -322,3 +340,21 @@ class JobView(msgspec.Struct):
     held: tuple[int, int]  # event times of what was found
     each: list[JobPartView] = []
     result: Any = None
+    standing: str = ""  # the standing job that this is a run of
+    stored: int = 0  # parts that were computed from windows stored in the cloud
+
+
+class StandingView(msgspec.Struct):
+    """A standing job: its newest run, and the next. Times in ns; 0: never."""
+
+    name: str
+    work: str
+    series: list[str]
+    gateways: list[str]
+    every: int
+    over: int
+    last: int  # end of the interval of the newest run
+    run: str  # that run's job, which may be forgotten already
+    next: int  # when the next one is due
+    passed: int  # intervals that nothing was run for
+    lacking: str  # why the newest could not begin

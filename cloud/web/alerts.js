@@ -1,7 +1,7 @@
 // What was unusual: the newest alerts, each once, newest first, never more than MOST; and what they say in words.
 // An alert is read once, here: what an older cloud does not tell is left out, what is no alert is nothing.
 
-import { mark, percent, value } from "./format.js";
+import { count, mark, percent, value } from "./format.js";
 
 export const MOST = 200;
 const LATEST = 8.64e21; // ns: beyond it there are no dates
@@ -30,7 +30,8 @@ export class Alerts {
   }
 }
 
-/** One alert as the page knows it; `members` are its series, the one that contributed most first. */
+/** One alert as the page knows it; `members` are its series, the one that contributed most first. `own`: it is about the
+    gateway itself. */
 function read(told, live) {
   if (typeof told?.gateway !== "string" || time(told.start) === null) return null;
   const { gateway, start, revision = 0, rule = "", version = 0, domain = "" } = told;
@@ -48,6 +49,7 @@ function read(told, live) {
     threshold: told.threshold,
     members: members(series, list(told.names), list(told.contributions)),
     missing: list(told.missing).map(String),
+    own: Array.isArray(told.series) && !series.length,
     learnt: list(told.contributions).some(Number.isFinite),
   };
 }
@@ -63,8 +65,9 @@ function members(series, names, contributions) {
     .sort((one, other) => other.share - one.share || 0);
 }
 
-/** Which series an alert is about. */
-export function subject({ members }) {
+/** Which series an alert is about; or that it is about the gateway itself. */
+export function subject({ members, own }) {
+  if (own) return "the gateway";
   const rest = members.length - 1;
   return `${members[0]?.name ?? "a series"}${rest > 0 ? ` and ${rest} more` : ""}`;
 }
@@ -72,6 +75,7 @@ export function subject({ members }) {
 /** Why it was raised: the score against its threshold, what made most of it, and who judged. */
 export function reason(alert) {
   const { members, score, threshold, rule } = alert;
+  if (alert.own && rule === "broker") return `its broker dropped ${count(score)} ${score > 1 ? "messages" : "message"}`;
   const limit = Number.isFinite(threshold) ? ` against a threshold of ${mark(threshold)}` : "";
   const most = members.length > 1 && members[0].share > 0;
   return [

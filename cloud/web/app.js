@@ -227,6 +227,7 @@ const live = new feed.Live({
   job(told) {
     state.jobs = [told, ...state.jobs.filter((one) => one.id !== told.id)].sort((one, other) => other.began - one.began);
     guarded(loadResults);
+    if (told.standing && told.state === "done") guarded(loadSeries); // its numbers may be the first of theirs
   },
   training() {
     askingTrainings ||= setTimeout(() => guarded(loadTrainings), ASK_AFTER);

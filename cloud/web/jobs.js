@@ -34,7 +34,8 @@ function Job({ job, found }) {
     <h3>${job.work} <small class="muted">${job.series.join(", ")}, ${moment(job.began)}</small></h3>
     <p class="about">${stands(job)}</p>
     <progress max=${job.parts} value=${job.done} aria-label=${`Gateways that have answered ${job.id}`}></progress>
-    <p class="muted">${count(job.done)} of ${count(job.parts)} gateways, ${percent(job.complete)}; ${count(job.readings)} readings
+    <p class="muted">${count(job.done)} of ${count(job.parts)} gateways, ${percent(job.complete)}${job.stored ? `, ${count(job.stored)} of them by windows
+      stored here` : ""}; ${count(job.readings)} readings
       stayed there, ${bytes(job.bytes)} came up; ${span(job.seconds)}, the plan said ${span(job.predicted_s)}</p>
     ${found?.result && html`<${Result} work=${job.work} result=${found.result} />`}
     ${!runs(job) && missing.length > 0 && html`<ul class="notes">${missing.slice(0, MOST_GROUPS).map((part) => html`

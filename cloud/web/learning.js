@@ -27,6 +27,7 @@ function Training(one) {
   return html`<article class="card">
     <h3>${one.name}</h3>
     <p class="about">${stands(one)}</p>
+    ${one.privacy && html`<p class="about">${spent(one.privacy)}</p>`}
     ${stages.length > 0 && html`<${Table} caption=${`Stages of run ${one.run} of ${one.name}`} columns=${COLUMNS} words=${1}
       rows=${stages} id=${(stage) => `${stage.run}.${stage.round}.${stage.ended}`} />`}
     <ul class="notes">${notes.map((text) => html`<li key=${text} class="worry">${text}</li>`)}</ul>
@@ -41,7 +42,14 @@ function stands(one) {
   }
   if (!one.verdict) return "No run yet.";
   const before = one.before === null ? "" : `; what was in force: ${share(one.before)}`;
-  return `Run ${one.run} ended: ${one.verdict}, ${share(one.accuracy)} right${before}.`;
+  const early = one.ended ? `${one.ended}, ` : "";
+  return `Run ${one.run} ended: ${early}${one.verdict}, ${share(one.accuracy)} right${before}.`;
+}
+
+/** How a privacy budget stands, in a sentence. */
+function spent(of) {
+  const left = of.left ? `${count(of.left)} more are covered` : "no more is covered";
+  return `Privacy: epsilon ${of.spent.toFixed(2)} of ${of.epsilon} spent in ${count(of.rounds)} rounds (delta ${of.delta}), ${left}.`;
 }
 
 /** What was not as it should be in a stage. */

@@ -3,6 +3,7 @@
     readings ▶ `windows` ▶ features ▶ `line`: every version's word ▶ the class that is said
                               │           └──── `labels` that come later ▶ `trust`: whose word is said
                               └▶ `drift`
+    what is said, and how sure that is ▶ `ask`: which windows a larger model in the cloud is asked about
 
 Fed with readings as they were recorded, after their commit; nothing of it is in a checkpoint. What a version was, and
 what `trust` has decided for good, is in `snapshot`; the rest is made anew of readings as they come.

@@ -2,8 +2,8 @@
 
 Rules:
 
-1. Every model of the schema `classifier/1` that is applied classifies, from then on. One whose name ends in CANDIDATE
-   is tried in the shadow of the model before that ending: it is compared, and its word is never said.
+1. Every model of a schema of `learning.scorer` that is applied classifies, from then on. One whose name ends in
+   CANDIDATE is tried in the shadow of the model before that ending: it is compared, and its word is never said.
 2. The version that was used before is kept, and taken up again where `trust` says so.
 3. At most `most` windows are classified a step: whoever calls may do something else in between.
 
@@ -24,7 +24,7 @@ from gateway.classify.line import Line, Said, Version, Word
 from gateway.classify.trust import Trust, Which
 from gateway.records import ModelRecord, Readings
 from gateway.trainer.heads import Head
-from learning import classifier, features
+from learning import features, scorer
 from protocol.errors import ModelRefused
 from protocol.manifest import read_sealed
 
@@ -72,7 +72,7 @@ class Classify:
         for name in sorted(models):  # a candidate comes after its model
             if self._records.get(name) is not models[name]:
                 self._records[name] = models[name]
-                if read_sealed(models[name].manifest).schema == classifier.SCHEMA and self._take(name, models[name]):
+                if read_sealed(models[name].manifest).schema in scorer.SCHEMAS and self._take(name, models[name]):
                     changed.append(name)
         return changed
 
@@ -109,9 +109,9 @@ class Classify:
             self.unusable[name] = f"{MAX_MODELS} classify already"
             return None
         try:
-            found = classifier.decode(content)
+            found = scorer.decode(content)
             shape = (1, found.dataset.samples, len(found.dataset.channels))
-            features.extract(found.dataset.features, np.zeros(shape))
+            found.predict(features.extract(found.dataset.features, np.zeros(shape)))
         except ModelRefused as refused:
             self.unusable[name] = str(refused)
             return None

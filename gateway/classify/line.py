@@ -4,6 +4,9 @@
 |---|---|---|
 | windows that wait to be classified | MAX_WAITING, or MAX_BYTES of samples | the newest are left out: `busy` |
 | windows that wait for their label | MAX_UNTOLD | the oldest are left out: `unlabelled` |
+
+What others have made (ONNX, an installed set of features) may fail at work. The cloud is told once a version, as of one
+that is refused; a version before that reads the same windows takes over; else windows are left out: `failed`.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ from gateway.trainer.dataset import have_class
 from learning import features
 from learning.classifier import Classifier
 from learning.parameters import Array
+from learning.scorer import Scorer
+from protocol.cascade import Seen, narrow
+from protocol.errors import ModelRefused
 
 MAX_WAITING = 4_096
 MAX_UNTOLD = 4_096
@@ -35,7 +41,7 @@ class Version(NamedTuple):
     number: int
     digest: str
     content: bytes
-    classifier: Classifier
+    classifier: Scorer
 
 
 class Said(NamedTuple):
@@ -48,6 +54,8 @@ class Said(NamedTuple):
     probability: list[float]
     version: int
     used: Which
+    margin: Array  # (n,), by how much the class is likelier than the next one
+    seen: Seen  # (n, d), features as questions about them have them
 
 
 class Word(NamedTuple):
@@ -56,7 +64,7 @@ class Word(NamedTuple):
     model: str
     version: int
     digest: str
-    outcome: str  # "rolled back" or "drifted", or "lost": of the head, and said here only
+    outcome: str  # "rolled back", "drifted" or "refused", or "lost": of the head, and said here only
     reason: str
 
 
@@ -92,6 +100,7 @@ class Line:
     def _begin_version(self) -> None:
         classes = self.active.classifier.dataset.classes
         self._drift = {"features": Drift(classes), "confidence": Drift(classes)}
+        self._failed: set[str] = set()  # digests of those that failed at work
 
     def replace(self, active: Version, names: Sequence[str]) -> None:
         """Let another version be in force; the one that was used is the one before it."""
@@ -136,24 +145,68 @@ class Line:
             most -= len(taken[-1].device)
         return Finished._make(map(np.concatenate, zip(*taken, strict=True)))
 
-    def _classify(self, part: Finished, words: list[Word]) -> Said:
+    def _classify(self, part: Finished, words: list[Word]) -> Said | None:
         dataset = self.active.classifier.dataset
-        vectors = features.extract(dataset.features, part.samples)
-        shares = {which: one.predict(vectors) for which, one in self._voices()}
+        try:
+            vectors = features.extract(dataset.features, part.samples)
+        except ModelRefused as refused:
+            words += self._fail("active", refused.reason)
+            count(self.left_out, {"failed": len(part.device)})
+            return None
+        shares = self._ask(vectors, words)
         chosen = {which: each.argmax(axis=1) for which, each in shares.items()}
         self._await(part, chosen)
-        words += self._look(vectors, shares["active"])
-        used = self.trust.used
-        own = shares.get(used, shares["active"])
+        if "active" in shares:
+            words += self._look(vectors, shares["active"])
+        used = self.trust.used if self.trust.used in shares else "active"
+        if used not in shares:
+            count(self.left_out, {"failed": len(part.device)})
+            return None
+        own = shares[used]
         classes = own.argmax(axis=1).tolist()
         for one in classes:
             self.counts[one] = self.counts.get(one, 0) + 1
         version = self.previous if used == "previous" and self.previous else self.active
         devices = [self.windows.devices[slot] for slot in part.device.tolist()]
         times = (part.start.tolist(), part.end.tolist())
-        return Said(devices, *times, classes, own.max(axis=1).tolist(), version.number, used)
+        how = (margins(own), self._seen(vectors))
+        return Said(devices, *times, classes, own.max(axis=1).tolist(), version.number, used, *how)
 
-    def _voices(self) -> Iterator[tuple[Which, Classifier]]:
+    def _seen(self, vectors: Array) -> Seen:
+        active = self.active.classifier
+        return narrow(active.standardise(vectors)) if isinstance(active, Classifier) else vectors.astype(np.float32)
+
+    def _ask(self, vectors: Array, words: list[Word]) -> dict[Which, Array]:
+        """Give what each says, (n, classes); who fails says nothing."""
+        shares: dict[Which, Array] = {}
+        for which, one in self._voices():
+            try:
+                shares[which] = one.predict(vectors)
+            except ModelRefused as refused:
+                words += self._fail(which, refused.reason)
+        return shares
+
+    def _fail(self, which: Which, reason: str) -> Iterator[Word]:
+        """Say once that a version failed, and go back from the one in force."""
+        versions = {"previous": self.previous, "shadow": self.shadow}
+        version = versions.get(which) or self.active
+        if version.digest in self._failed:
+            return
+        self._failed.add(version.digest)
+        yield Word(self.model, version.number, version.digest, "refused", reason)
+        before = self.previous
+        comparable = before is not None and before.classifier.dataset == self.active.classifier.dataset
+        if version is self.active and comparable and not self.trust.fallen and reason != "features":
+            self.trust.fallen = True
+            yield from self._gone_back("failed")
+
+    def _gone_back(self, reason: str) -> Iterator[Word]:
+        active, before = self.active, self.previous
+        if before is not None:
+            yield Word(self.model, active.number, active.digest, "rolled back", reason)
+            yield Word(self.model, before.number, before.digest, "applied", "rolled back")
+
+    def _voices(self) -> Iterator[tuple[Which, Scorer]]:
         """Give who says what windows are, of those that read the same windows."""
         dataset = self.active.classifier.dataset
         yield "active", self.active.classifier
@@ -166,8 +219,10 @@ class Line:
     def _look(self, vectors: Array, shares: Array) -> Iterator[Word]:
         """Look for drift: in how far features are from what the version learnt from, and in how sure it is."""
         active = self.active
-        apart = (active.classifier.standardise(vectors).astype(np.float64) ** 2).mean(axis=1)
-        numbers = {"features": apart, "confidence": 1 - shares.max(axis=1)}
+        numbers = {"confidence": 1 - shares.max(axis=1)}
+        if isinstance(active.classifier, Classifier):
+            apart = (active.classifier.standardise(vectors).astype(np.float64) ** 2).mean(axis=1)
+            numbers = {"features": apart} | numbers
         for reason, values in numbers.items():
             if self._drift[reason].feed(np.log(values + UNSEEN), shares.argmax(axis=1)):
                 for each in self._drift.values():
@@ -210,20 +265,26 @@ class Line:
     def _judge(self, said: NDArray[np.int64], classes: NDArray[np.int64]) -> list[Word]:
         there = [(column, which) for column, which in enumerate(WHICH) if (said[:, column] >= 0).all()]
         right = {which: said[:, column] == classes for column, which in there}
-        active, before = self.active, self.previous
-        words = []
+        active = self.active
+        words = list[Word]()
         for lost in self.trust.feed(right, self.margin):
             if lost == "personal":
                 words.append(Word(self.model, active.number, active.digest, "lost", "personal"))
-            elif before is not None:
-                words += [
-                    Word(self.model, active.number, active.digest, "rolled back", "worse"),
-                    Word(self.model, before.number, before.digest, "applied", "rolled back"),
-                ]
+            else:
+                words += self._gone_back("worse")
         return words
 
     def personalise(self, digest: str, vector: Array, *, before: float, after: float, windows: int) -> None:
         """Take a head that was fine-tuned here; one for another version is not for us."""
-        if digest == self.active.digest and len(vector) == len(self.active.classifier.vector):
-            self.personal = self.active.classifier.with_vector(vector)
+        active = self.active.classifier
+        if digest == self.active.digest and isinstance(active, Classifier) and len(vector) == len(active.vector):
+            self.personal = active.with_vector(vector)
             self.trust.offer(before, after, windows, self.margin)
+
+
+def margins(shares: Array) -> Array:
+    """Give by how much the likeliest class is likelier than the next one, (n,), from probabilities (n, classes)."""
+    if shares.shape[1] == 1:
+        return shares[:, 0]
+    ordered = np.sort(shares, axis=1)
+    return np.asarray(ordered[:, -1] - ordered[:, -2])

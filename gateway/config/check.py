@@ -13,16 +13,19 @@ from gateway.config.sections import (
     MAX_DETECTORS,
     MAX_HOPS,
     MAX_MODEL,
+    MAX_QUESTIONS,
     MAX_SERIES,
     MAX_THRESHOLD,
     MAX_TITLE,
     MAX_WALL,
     MAX_WINDOWS_LEARNT,
+    MIN_CASCADE,
     MIN_CHUNK,
     MIN_HOP,
     MIN_MEMORY,
     TOPIC_LEVEL,
     Broker,
+    Cascade,
     Classify,
     GatewayConfig,
     Http,
@@ -60,6 +63,7 @@ def contradictions(config: GatewayConfig) -> Iterator[Contradiction]:
     yield from _models_contradictions(config.models)
     yield from _tasks_contradictions(config.tasks)
     yield from _classify_contradictions(config.classify)
+    yield from _cascade_contradictions(config.cascade)
     yield from _http_contradictions(config.http)
 
 
@@ -184,6 +188,19 @@ def _models_contradictions(models: Models) -> Iterator[Contradiction]:
 def _classify_contradictions(classify: Classify) -> Iterator[Contradiction]:
     if not 0 < classify.margin < 1:
         yield "classify.margin", classify.margin, "more than 0, less than 1"
+
+
+def _cascade_contradictions(cascade: Cascade) -> Iterator[Contradiction]:
+    if not 0 <= cascade.per_hour <= MAX_QUESTIONS:
+        yield "cascade.per_hour", cascade.per_hour, f"0 to {MAX_QUESTIONS} questions"
+    if not 0 <= cascade.wait <= MAX_WALL:
+        yield "cascade.wait", f"{cascade.wait}ns", "0s to 7d"
+    if cascade.bytes_per_hour < MIN_CASCADE:
+        yield (
+            "cascade.bytes_per_hour",
+            f"{cascade.bytes_per_hour}B",
+            "at least 1KiB: a question takes some hundred bytes",
+        )
 
 
 def _tasks_contradictions(tasks: Tasks) -> Iterator[Contradiction]:

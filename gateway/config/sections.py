@@ -33,6 +33,8 @@ MAX_LIMIT = 1e150
 MAX_WALL = 7 * 86400 * 10**9
 """In ns: nobody waits longer for a task."""
 MIN_MEMORY = 48 << 20
+MAX_QUESTIONS = 100_000
+MIN_CASCADE = 1 << 10
 LEAST_PER_DAY = 64 << 10
 MIN_HOP = 10**6
 """In ns, and no less than MAX_SERIES: window number and series share one integer of 63 bits."""
@@ -178,6 +180,14 @@ class Classify(Section, frozen=True):
     margin: float = 0.02  # of right answers: by so much must a head of its own, or the version before, be better
 
 
+class Cascade(Section, frozen=True):
+    """What a larger model in the cloud is asked, of windows that classifiers here are unsure of; by default nothing."""
+
+    per_hour: int = 0  # questions
+    bytes_per_hour: Size = Size(64 << 10)  # that they take; their features leave this gateway
+    wait: Duration = Duration(5 * 10**9)  # for other questions, to go up together
+
+
 class PipelineConfig(Section, frozen=True):
     """The part that changes results."""
 
@@ -246,6 +256,7 @@ class GatewayConfig(Section, frozen=True):
     models: Models = Models()
     tasks: Tasks = Tasks()
     classify: Classify = Classify()
+    cascade: Cascade = Cascade()
     time: Time = Time()
     max_series: int = 100_000
     min_free: Size | None = None  # of the disk that holds `data`; None: a twentieth of it, at most 512 MiB

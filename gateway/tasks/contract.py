@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from gateway.records import Readings
+from gateway.tasks.told import Told
 from protocol.tasks import Task
 
 
@@ -34,6 +35,9 @@ class Past(Protocol):
         `after` is an earlier `position`: what was recorded up to it is left out.
         """
 
+    def told(self, model: str) -> Sequence[Told]:
+        """Give what the cloud has said of windows that it was asked about, oldest first."""
+
 
 class Answer(NamedTuple):
     """What a computation gives: its part, how much went into it, and what it wants to find again next time."""
@@ -43,6 +47,7 @@ class Answer(NamedTuple):
     asked: tuple[int, int] = (0, 0)  # event times (ns), [from, to)
     held: tuple[int, int] = (0, 0)
     keep: bytes = b""  # given back as `kept` to the next task of the same `state`
+    note: str = ""  # for the log of this gateway
 
 
 class Computation(Protocol):

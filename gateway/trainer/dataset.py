@@ -8,6 +8,7 @@ Rules:
    and is a whole number from 0 to classes - 1.
 4. Examples of a device are in the order of time; the newest share of each is held out, and windows that overlap with it
    are left out, so that nothing is scored that was learnt from.
+5. Where a window has no label of its own, what the cloud has said of it counts, to learn from and never to score by.
 
 | may fill | bound | answer when full |
 |---|---|---|
@@ -17,7 +18,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from gateway.records import Readings, join_readings
 from gateway.tasks.contract import Past
+from gateway.tasks.told import Spans, Told, by_device
 from learning import features
 from protocol.training import Dataset
 
@@ -34,8 +36,9 @@ MAX_DEVICES = 1_000
 COMPACT = 4
 """Readings of a series are thinned to the newest when there are so many times as many as count."""
 
-AT_ONCE = 1 << 16
-"""Values whose features are computed at once: what is needed meanwhile is some ten times as much memory."""
+AT_ONCE = 1 << 14
+"""Values whose features are computed at once: what is needed meanwhile is some 40 times as many bytes. More were no
+faster."""
 
 Times = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -67,6 +70,10 @@ class Column(NamedTuple):
     value: Values
 
 
+NO_COLUMN = Column(np.empty(0, np.int64), np.empty(0))
+NOTHING = Spans(*np.empty((3, 0), np.int64))
+
+
 class Gathered:
     """What a journal holds for one dataset, as far as it has been read: each `take` reads on from there.
 
@@ -81,11 +88,16 @@ class Gathered:
         self._position = 0
         self._names: Sequence[str] = ()
         self._parts: dict[int, list[Readings]] = {}  # by series, in the order of arrival
+        self.lent: dict[str, Examples] = {}  # of the same devices: windows whose class only the cloud has said
+        self._told: Sequence[Told] = ()
         self._made: dict[str, Made] = {}  # by device
+        self._made_lent: dict[str, Made] = {}
         self._examples: dict[str, Examples] = {}
 
-    def take(self, past: Past) -> dict[str, Examples]:
-        """Read what is new, and give the examples of each device."""
+    def take(self, past: Past, model: str = "") -> dict[str, Examples]:
+        """Read what is new, and give the examples of each device; with a model also `lent`."""
+        told = past.told(model) if model else ()
+        changed, self._told = told != self._told, told
         if (position := past.position) != self._position or not position:
             found = self.readings
             for batch in past.batches(_patterns(self.dataset), after=self._position):
@@ -93,7 +105,9 @@ class Gathered:
             self._position, self._names = position, past.names
             if self.readings > found:
                 self.held = _union(self.held, past.held)
-                self._examples = self._make()
+                changed = True
+        if changed:
+            self._make()
         return self._examples
 
     def _note(self, batch: Readings) -> None:
@@ -105,15 +119,21 @@ class Gathered:
             if sum(part.rows for part in own) > COMPACT * most:
                 own[:] = [_newest(join_readings(own), most)]
 
-    def _make(self) -> dict[str, Examples]:
+    def _make(self) -> None:
         for own in self._parts.values():
             own[:] = [join_readings(own)]
         columns = {self._names[series]: _column(own) for series, [own] in self._parts.items()}
-        made = {
-            device: make(self.dataset, own, self._made.get(device)) for device, own in _by_device(self.dataset, columns)
-        }
-        self._made = {device: one for device, (_, one) in made.items()}
-        return {device: found for device, (found, _) in made.items()}
+        told = by_device(self._told)
+        examples, lent = dict[str, tuple[Examples, Made]](), dict[str, tuple[Examples, Made]]()
+        for device, each in _by_device(self.dataset, columns, told):
+            examples[device] = make(self.dataset, each, self._made.get(device))
+            lent[device] = lend(self.dataset, each, told.get(device, NOTHING), self._made_lent.get(device))
+        self._examples, self._made = _apart(examples)
+        self.lent, self._made_lent = _apart(lent)
+
+
+def _apart(found: dict[str, tuple[Examples, Made]]) -> tuple[dict[str, Examples], dict[str, Made]]:
+    return {device: one for device, (one, _) in found.items()}, {device: made for device, (_, made) in found.items()}
 
 
 def gather(dataset: Dataset, past: Past) -> tuple[dict[str, Examples], int]:
@@ -142,11 +162,15 @@ def _column(readings: Readings) -> Column:
     return Column(time[sound], value[sound])
 
 
-def _by_device(dataset: Dataset, columns: dict[str, Column]) -> Iterable[tuple[str, dict[str, Column]]]:
+def _by_device(
+    dataset: Dataset, columns: dict[str, Column], told: Mapping[str, Spans]
+) -> Iterable[tuple[str, dict[str, Column]]]:
     devices = sorted({name.rpartition("/")[0] for name in columns})
     chosen = [device for device in devices if fnmatchcase(device, dataset.devices)]
     for device in chosen[:MAX_DEVICES]:
         own = {name.rpartition("/")[2]: column for name, column in columns.items() if name.rpartition("/")[0] == device}
+        if device in told:
+            own.setdefault(dataset.label, NO_COLUMN)
         if all(measurement in own for measurement in (*dataset.channels, dataset.label)):
             yield device, own
 
@@ -169,13 +193,36 @@ def make(dataset: Dataset, columns: dict[str, Column], known: Made | None) -> tu
     time, samples = _samples([columns[channel] for channel in dataset.channels])
     starts = _starts(time, dataset.samples, dataset.hop)[-dataset.newest :]
     ends = starts + dataset.samples - 1
-    label = columns[dataset.label]
-    first, last = _label_at(label, time[starts]), _label_at(label, time[ends])
-    told = have_class(first, last, dataset.classes)
+    _, last, told = _labels(dataset, columns, time[starts], time[ends])
     starts, ends = starts[told], ends[told]
     span = time[starts], time[ends]
     made = Made(_features(dataset, samples, starts, _places(known, *span), known), *span)
     return Examples(made.x, last[told].astype(np.int64), made.end), made
+
+
+def lend(dataset: Dataset, columns: dict[str, Column], said: Spans, known: Made | None) -> tuple[Examples, Made]:
+    """Make examples of one device's windows by what the cloud has said of them, where no label of its own is there.
+
+    Such a window begins where it did when it was classified, which may be between those that `make` makes.
+    """
+    time, samples = _samples([columns[channel] for channel in dataset.channels])
+    starts = np.searchsorted(time, said.start)
+    whole = starts + dataset.samples <= len(time)
+    whole[whole] &= time[starts[whole]] == said.start[whole]
+    whole[whole] &= time[starts[whole] + dataset.samples - 1] == said.end[whole]
+    whole &= ~_labels(dataset, columns, said.start, said.end)[2] & (said.chosen < dataset.classes)
+    starts, span = starts[whole], (said.start[whole], said.end[whole])
+    made = Made(_features(dataset, samples, starts, _places(known, *span), known), *span)
+    return Examples(made.x, said.chosen[whole], made.end), made
+
+
+def _labels(
+    dataset: Dataset, columns: dict[str, Column], begin: Times, end: Times
+) -> tuple[Values, Values, NDArray[np.bool_]]:
+    """Give the labels at the first and the last samples of windows, and whether they have a class; (n,) each."""
+    label = columns[dataset.label]
+    first, last = _label_at(label, begin), _label_at(label, end)
+    return first, last, have_class(first, last, dataset.classes)
 
 
 def _features(
@@ -245,14 +292,25 @@ def _label_at(label: Column, time: Times) -> Values:
     return np.where(place >= 0, label.value[np.maximum(place, 0)] if len(label.value) else np.nan, np.nan)
 
 
-def split(of_devices: Iterable[Examples], share: float, apart: int) -> Split:
-    """Hold out the newest share of each device's examples, and leave out the `apart` before them."""
+def split(of_devices: Iterable[Examples], share: float, apart: int, lent: Sequence[Examples] = ()) -> Split:
+    """Hold out the newest share of each device's examples, and leave out the `apart` before them.
+
+    What is lent, of the same devices, is learnt from as far as it ends before what is left out.
+    """
     learnt, held_out = [], []
-    for each in of_devices:
+    for number, each in enumerate(of_devices):
         cut = round(len(each.x) * (1 - share))
-        learnt.append(each.part(slice(0, max(cut - apart, 0))))
+        own = each.part(slice(0, max(cut - apart, 0)))
+        learnt.append(own)
         held_out.append(each.part(slice(cut, None)))
+        if lent:
+            learnt.append(_before(lent[number], own) if len(each.x) else lent[number])
     return Split(_joined(learnt), _joined(held_out))
+
+
+def _before(lent: Examples, own: Examples) -> Examples:
+    """Give what is lent and ends no later than what is learnt from."""
+    return lent.part(slice(0, int(np.searchsorted(lent.at, own.at[-1], side="right")) if len(own.x) else 0))
 
 
 def _joined(parts: list[Examples]) -> Examples:

@@ -11,7 +11,7 @@ Rules:
 | reason | why |
 |---|---|
 | params, content | not what it should be |
-| features, classes | the model is made from something this version has not |
+| features, model, runtime | what the model is made from, or runs by, is not installed here |
 | few | fewer than FEWEST windows with a label are here |
 """
 
@@ -27,14 +27,26 @@ from numpy.random import Generator, default_rng
 from gateway.tasks.contract import Answer, Past
 from gateway.trainer.dataset import Examples, Gathered, Split, split
 from gateway.trainer.heads import Head, head_of, newest
-from learning import classifier, spread, updates
+from learning import scorer, spread, updates
 from learning.classifier import Classifier
 from learning.models import Batch
 from learning.parameters import Flat
+from learning.scorer import Scorer
 from protocol.columns import encode_state
 from protocol.errors import ModelRefused, TaskRefused
 from protocol.tasks import Task
-from protocol.training import VERSION, Dataset, Given, Survey, Surveyed, Train, Trained, check_dataset, read
+from protocol.training import (
+    VERSION,
+    Dataset,
+    Given,
+    Survey,
+    Surveyed,
+    Train,
+    Trained,
+    check_dataset,
+    pack_trained,
+    read,
+)
 
 FEWEST = 20
 """Windows with a label: fewer teach nothing that the others do not know."""
@@ -76,11 +88,12 @@ class _Trainer:
     def __init__(self, memory: Memory | None = None) -> None:
         self._memory = memory or Memory()
 
-    def _examples(self, dataset: Dataset, past: Past) -> tuple[list[Examples], Gathered]:
+    def _examples(self, dataset: Dataset, past: Past, model: str) -> tuple[list[Examples], Gathered]:
         gathered = self._memory.of(dataset)
-        examples = list(gathered.take(past).values())
-        if sum(len(each.x) for each in examples) < FEWEST:
-            raise TaskRefused("few", f"{sum(len(each.x) for each in examples)} windows with a label, {FEWEST} at least")
+        examples = list(gathered.take(past, model).values())
+        there = sum(len(each.x) for each in (*examples, *gathered.lent.values()))
+        if there < FEWEST:
+            raise TaskRefused("few", f"{there} windows with a label, {FEWEST} at least")
         return examples, gathered
 
 
@@ -92,10 +105,11 @@ class SurveyTask(_Trainer):
         dataset = read(task.params, Survey).dataset
         check_dataset(dataset)
         try:
-            examples, gathered = self._examples(dataset, past)
+            examples, gathered = self._examples(dataset, past, task.state)
         except ModelRefused as refused:
             raise TaskRefused(refused.reason, refused.detail) from refused
-        x, y = np.concatenate([each.x for each in examples]), np.concatenate([each.y for each in examples])
+        there = (*examples, *gathered.lent.values())
+        x, y = np.concatenate([each.x for each in there]), np.concatenate([each.y for each in there])
         windows = tuple(np.bincount(y, minlength=dataset.classes).tolist())
         answer = Surveyed(windows, encode_state(spread.of(x)._asdict()))
         return Answer(msgspec.msgpack.encode(answer), gathered.readings, held=gathered.held)
@@ -107,58 +121,67 @@ class TrainTask(_Trainer):
     def __call__(self, task: Task, past: Past, kept: bytes) -> Answer:
         """Learn from what is here, and say what changed."""
         params, given = read(task.params, Train), read(task.content, Given)
+        note = f"the last update was refused: {params.refused}" if params.refused else ""
         if not 0 < params.holdout <= MOST_HELD_OUT:
             raise TaskRefused("params", f"holdout: {params.holdout}, expected more than 0, at most {MOST_HELD_OUT}")
         try:
-            base = classifier.decode(given.base)
-            active = classifier.decode(given.active) if given.active else None
-            examples, gathered = self._examples(base.dataset, past)
-            parts = split(examples, params.holdout, base.dataset.samples // base.dataset.hop)
+            base = scorer.decode(given.base)
+            active = scorer.decode(given.active) if given.active else None
+            examples, gathered = self._examples(base.dataset, past, task.state)
+            apart = base.dataset.samples // base.dataset.hop
+            parts = split(examples, params.holdout, apart, list(gathered.lent.values()))
             rng = default_rng([params.seed, params.round, zlib.crc32(task.gateway.encode())])
             before = read(kept, Owed) if kept else Owed()
-            local, trained = _learn(base, parts, rng) if params.learn else _try(base, parts)
-            heads = [_own(given.base, base, parts, rng)]
-            trained.scores["personal"] = heads[0].after
+            change, trained = _learn(base, parts, rng) if params.learn else _try(base, parts)
+            heads = _own(given.base, base, parts, rng)
+            if heads:
+                trained.scores["personal"] = heads[0].after
             if active is not None:
                 trained.scores["active"] = active.accuracy(parts.held_out.x, parts.held_out.y)
-                heads.append(_own(given.active, active, parts, rng))
+                heads += _own(given.active, active, parts, rng)
             before = msgspec.structs.replace(before, heads=newest(heads, before.heads))
             if not params.learn:
                 keep = msgspec.msgpack.encode(before)
-                return Answer(msgspec.msgpack.encode(trained), gathered.readings, held=gathered.held, keep=keep)
-            owed = _owed(before, params.counted, len(base.vector))
-            encoded = updates.encode(params.codec, local.vector - base.vector, rng, owed)
+                content = pack_trained(trained, lean=task.lean)
+                return Answer(content, gathered.readings, held=gathered.held, keep=keep, note=note)
+            owed = _owed(before, params.counted, len(change))
+            encoded = updates.encode(params.codec, change, rng, owed)
         except ModelRefused as refused:
             raise TaskRefused(refused.reason, refused.detail) from refused
 
         owes = Owed(heads=before.heads)
         if encoded.residual is not None:
             owes = Owed(task.job, encoded.payload, encoded.residual.tobytes(), before.heads)
-        answer = msgspec.structs.replace(trained, payload=encoded.payload)
-        return Answer(
-            msgspec.msgpack.encode(answer), gathered.readings, held=gathered.held, keep=msgspec.msgpack.encode(owes)
-        )
+        content = pack_trained(msgspec.structs.replace(trained, payload=encoded.payload), lean=task.lean)
+        keep = msgspec.msgpack.encode(owes)
+        return Answer(content, gathered.readings, held=gathered.held, keep=keep, note=note)
 
 
-def _learn(base: Classifier, parts: Split, rng: Generator) -> tuple[Classifier, Trained]:
-    """Give what the base becomes here, and what it and others are worth; the payload is still to come."""
+def _learn(base: Scorer, parts: Split, rng: Generator) -> tuple[Flat, Trained]:
+    """Give how learning here changes the base, and what it and others are worth; the payload is still to come."""
+    if not isinstance(base, Classifier):
+        raise ModelRefused("content", "an ONNX model does not learn here")
     learnt, held = parts
     batch = Batch(base.standardise(learnt.x), learnt.y)
     local = base.fitted(batch, rng)
     candidates = {"base": base, "local": local}
     scores = {name: one.accuracy(held.x, held.y) for name, one in candidates.items()}
-    return local, Trained(b"", len(learnt.x), len(held.x), scores, local.net.loss(batch))
+    change = local.vector - base.vector
+    return change, Trained(b"", len(learnt.x), len(held.x), scores, local.net.loss(batch))
 
 
-def _try(base: Classifier, parts: Split) -> tuple[Classifier, Trained]:
+def _try(base: Scorer, parts: Split) -> tuple[Flat, Trained]:
     held = parts.held_out
-    return base, Trained(b"", 0, len(held.x), {"base": base.accuracy(held.x, held.y)})
+    return np.zeros(0, np.float32), Trained(b"", 0, len(held.x), {"base": base.accuracy(held.x, held.y)})
 
 
-def _own(content: bytes, model: Classifier, parts: Split, rng: Generator) -> Head:
-    """Give a model a head of this gateway's own."""
+def _own(content: bytes, model: Scorer, parts: Split, rng: Generator) -> list[Head]:
+    """Give a model a head of this gateway's own; none where it does not learn."""
+    if not isinstance(model, Classifier):
+        return []
     learnt = parts.learnt
-    return head_of(content, model, model.fitted(Batch(model.standardise(learnt.x), learnt.y), rng, head=True), parts)
+    own = model.fitted(Batch(model.standardise(learnt.x), learnt.y), rng, head=True)
+    return [head_of(content, model, own, parts)]
 
 
 def _owed(owed: Owed, counted: str, size: int) -> Flat | None:

@@ -15,6 +15,7 @@ Rules:
 7. Everything is a function of state and input; where a row lies in memory shows nowhere.
 8. Devices are adrift that got their time from our clock while that was not UTC. When that begins and when it ends, what
    is open of them is stated as it is, and what was stated is revised no more: their next reading is in another time.
+9. A definition that leaves the configuration and comes back goes on where it was (`absent`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 
 from gateway.config import Clean, PipelineConfig, Window, digest
 from gateway.records import NEVER, Readings, State
+from gateway.window.absent import Absent
 from gateway.window.panes import MAX_WINDOWS, NO_WINDOWS, Panes
 from gateway.window.watermark import Watermark
 from protocol.messages import WindowRows, join_windows
@@ -50,6 +52,7 @@ class Windowing:
         self._names: list[str] = []
         self._watermark = Watermark()
         self._panes = [Panes(window, max_windows) for window in config.window]
+        self._absent = Absent()
         self._assign(_members(config.window, []))
         self._due: int | None = NEVER
 
@@ -61,12 +64,12 @@ class Windowing:
     @property
     def windows(self) -> int:
         """How many windows are held, open and revisable."""
-        return sum(len(panes) for panes in self._panes)
+        return sum(len(panes) for panes in (*self._panes, *self._absent))
 
     @property
     def nbytes(self) -> int:
         """Bytes that windows take."""
-        return sum(panes.nbytes for panes in self._panes)
+        return sum(panes.nbytes for panes in (*self._panes, *self._absent))
 
     def passed(self, definition: int, series: NDArray[np.int64]) -> NDArray[np.int64]:
         """Give the event time (ns) up to which all windows of these series have been stated."""
@@ -76,7 +79,7 @@ class Windowing:
         """Append series; device and definitions of each are looked up once, here."""
         self._names.extend(names)
         devices = self._watermark.define(names)
-        for panes in self._panes:
+        for panes in (*self._panes, *self._absent):
             panes.define(devices)
         self._assign(np.concatenate([self._members, _members(self._config.window, names)], axis=1))
 
@@ -88,17 +91,18 @@ class Windowing:
         self._some_homeless = bool(self._homeless.any())
 
     def feed(self, readings: Readings, now: int) -> tuple[WindowRows, Passed]:
-        """Take a batch that arrived now; return the windows that this closes or revises."""
-        readings = in_order(readings)
+        """Take a batch that arrived now, ordered by series and time; return the windows that this closes or revises."""
         self._carry_on(now)
+        border = readings.series[1:] != readings.series[:-1]
         late = windowed = 0
         for panes, whole, member, accounts in zip(self._panes, self._whole, self._members, self._accounts, strict=True):
             inside = readings if whole else _select(readings, member[readings.series])
             if inside.rows:
-                missed, revised = panes.feed(inside, accounts, self._watermark.device)
+                edges = border if whole else inside.series[1:] != inside.series[:-1]
+                missed, revised = panes.feed(inside, edges, accounts, self._watermark.device)
                 late, windowed = late + missed, windowed + revised
         homeless = int(np.count_nonzero(self._homeless[readings.series])) if self._some_homeless else 0
-        self._hear(readings, now)
+        self._hear(readings, border, now)
         rows, stated = self._state()
         return rows, Passed(late, windowed + stated, {"no_window": homeless} if homeless else {})
 
@@ -131,12 +135,14 @@ class Windowing:
         self._due = None
         device = self._watermark.device
         parts = [panes.release(number, device, leaving, utc=utc) for number, panes in enumerate(self._panes)]
+        for panes in self._absent:  # they have stated all they had
+            panes.release(0, device, leaving, utc=utc)
         rows = [rows for rows, _ in parts if rows.rows]
         return join_windows(rows) if rows else NO_WINDOWS, Passed(0, sum(windowed for _, windowed in parts), {})
 
     def landed(self) -> None:
         """No device is adrift any more; what it had stated before it was, is stated."""
-        for panes in self._panes:
+        for panes in (*self._panes, *self._absent):
             panes.settle(self._watermark.adrift)
         self._watermark.adrift[:] = False
 
@@ -164,12 +170,12 @@ class Windowing:
             for panes in self._panes:
                 panes.advance(devices, event)
 
-    def _hear(self, readings: Readings, now: int) -> None:
+    def _hear(self, readings: Readings, border: NDArray[np.bool_], now: int) -> None:
         if not readings.rows:
             return
-        border = np.ones(readings.rows, bool)
-        border[:-1] = readings.series[1:] != readings.series[:-1]
-        last = border.nonzero()[0]
+        ends = np.empty(readings.rows, bool)
+        ends[:-1], ends[-1] = border, True
+        last = ends.nonzero()[0]
         devices = self._watermark.hear(readings.series[last], readings.time[last], now)
         event = self._watermark.event[devices]
         for panes in self._panes:
@@ -188,7 +194,8 @@ class Windowing:
         """Take another configuration; return what closes, numbered as before it.
 
         A definition stays when its digest does: its windows, open and revisable, go on under its new number, and a new
-        lateness counts from its devices' next reading or silence. One that vanishes states its open windows now.
+        lateness counts from its devices' next reading or silence. One that vanishes states its open windows now, and
+        goes on with them if it comes back.
         """
         left = dict[str, list[Panes]]()
         for window, panes in zip(self._config.window, self._panes, strict=True):
@@ -196,6 +203,9 @@ class Windowing:
         following = [self._following(left, window, config.clean) for window in config.window]
         self._carry_on(now)
         rows, windowed = self._state([panes for rest in left.values() for panes in rest])
+        for name, rest in left.items():
+            for panes in rest:
+                self._absent.keep(name, panes)
         self._config, self._panes = config, following
         self._assign(_members(config.window, self._names))
         return rows, Passed(0, windowed, {})
@@ -205,6 +215,8 @@ class Windowing:
             panes = same.pop(0)
             panes.configure(window)
             return panes
+        if (back := self._absent.back(digest(window, clean), window, self._watermark)) is not None:
+            return back
         panes = Panes(window, self._max_windows)
         panes.define(self._watermark.devices)
         return panes
@@ -215,6 +227,7 @@ class Windowing:
         return {
             "watermark": self._watermark.snapshot(),
             "definitions": [panes.snapshot(device) for panes in self._panes],
+            "absent": self._absent.snapshot(self._watermark),
         }
 
     def restore(self, state: State) -> None:
@@ -222,16 +235,9 @@ class Windowing:
         self._watermark.restore(state["watermark"])
         for panes, part in zip(self._panes, state["definitions"], strict=True):
             panes.restore(part)
+        if "absent" in state:  # not in a checkpoint of an earlier version
+            self._absent.restore(state["absent"], self._watermark.devices, self._max_windows)
         self._due = None
-
-
-def in_order(readings: Readings) -> Readings:
-    """Order rows by series and time, arrival deciding ties; costs little when they are, as `clean` leaves them."""
-    series, time, _ = readings
-    same = series[1:] == series[:-1]
-    if np.count_nonzero((series[1:] > series[:-1]) | (same & (time[1:] >= time[:-1]))) == len(same):
-        return readings
-    return _select(readings, np.lexsort((time, series)))
 
 
 def _select(readings: Readings, rows: NDArray[Any]) -> Readings:

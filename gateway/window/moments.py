@@ -47,6 +47,9 @@ ROW = np.dtype(
 
 DTYPES = {name: ROW[name] for name in ROW.names or ()}
 
+SHORT = 8
+"""Readings of a run that may be summed up beside others, if they are of about one length; else it repays nothing."""
+
 WHOLE = np.dtype((np.void, ROW.itemsize))
 """A row as so many bytes: numpy copies it whole, where it would copy ROW field by field, ten times as slowly."""
 
@@ -91,7 +94,7 @@ def gather(
     """Make one row of each run of readings: run i begins at starts[i], has one key, and times that do not decrease."""
     rows = np.zeros(len(starts), ROW)
     rows["key"] = key
-    ends = np.append(starts[1:], len(value)) - 1
+    ends = _ends(starts, len(value))
     shift = value[starts]
     rows["count"] = count = ends - starts + 1
     rows["shift"] = rows["first"] = shift
@@ -100,19 +103,45 @@ def gather(
         rows["minimum"] = rows["maximum"] = rows["last"] = shift
         return rows
     rows["last"] = value[ends]
+    longest = int(np.maximum.reduce(count))
+    if longest <= SHORT and 2 * longest * len(starts) <= 3 * len(value):
+        _abreast(rows, value, starts, ends, longest)
+    else:
+        _end_to_end(rows, value, starts)
+    return rows
+
+
+def _end_to_end(rows: Rows, value: NDArray[np.float64], starts: NDArray[np.intp]) -> None:
+    count = rows["count"]
     rows["minimum"], rows["maximum"] = np.minimum.reduceat(value, starts), np.maximum.reduceat(value, starts)
-    about = value - np.repeat(shift, count)
+    about = value - np.repeat(rows["shift"], count)
     rows["mean"] = mean = np.add.reduceat(about, starts) / count
     about -= np.repeat(mean, count)
     rows["squares"] = np.add.reduceat(about * about, starts)
-    return rows
+
+
+def _abreast(
+    rows: Rows, value: NDArray[np.float64], starts: NDArray[np.intp], ends: NDArray[np.intp], longest: int
+) -> None:
+    """Do the same with the runs side by side, shape (longest, runs): up to four times as fast for short ones."""
+    places = starts + np.arange(longest)[:, None]
+    over = places > ends
+    about = value[np.minimum(places, ends)]
+    rows["minimum"], rows["maximum"] = np.minimum.reduce(about), np.maximum.reduce(about)
+    about -= rows["shift"]
+    np.putmask(about, over, 0.0)
+    rows["mean"] = mean = np.add.reduce(about) / rows["count"]
+    about -= mean
+    about *= about
+    np.putmask(about, over, 0.0)
+    rows["squares"] = np.add.reduce(about)
 
 
 def combine(rows: Rows, starts: NDArray[np.intp]) -> Rows:
     """Merge each run of rows into one: run i begins at starts[i], has one key, and is in the order of time."""
     if len(starts) == len(rows):
         return rows
-    ends = np.append(starts[1:], len(rows)) - 1
+    ends = _ends(starts, len(rows))
     length = ends - starts + 1
     into, weight = select(rows, starts), rows["count"]
     into["count"] = count = np.add.reduceat(weight, starts)
@@ -125,6 +154,14 @@ def combine(rows: Rows, starts: NDArray[np.intp]) -> Rows:
     about -= np.repeat(mean, length)
     into["squares"] = np.add.reduceat(rows["squares"] + about * about * weight, starts)
     return into
+
+
+def _ends(starts: NDArray[np.intp], length: int) -> NDArray[np.intp]:
+    """Give the last place of each run that begins at `starts`, of which there is one at least."""
+    ends = np.empty_like(starts)
+    np.subtract(starts[1:], 1, out=ends[:-1])
+    ends[-1] = length - 1
+    return ends
 
 
 def merge(into: Rows, more: Rows) -> Rows:

@@ -61,6 +61,23 @@ class Panes:
         self.size, self.hop = int(window.size), int(window.step)
         self.revise_for = int(window.revise_for) if window.late == "revise" else 0
 
+    def resume(self, window: Window, device: Devices) -> None:
+        """Go on after all was stated: what has not ended is open again, to become its next revision."""
+        self.configure(window)
+        devices, end = self._place(self._kept.keys, device)
+        keys, slots = self._kept.take((end > self.stated[devices]).nonzero()[0])
+        rows = select(self._store.rows, slots)
+        rows["revision"] += 1
+        rows["own"] = 0  # they were accounted when they were stated
+        put(self._store.rows, slots, rows)
+        self._open.add(keys, slots)
+
+    def trim(self, device: Devices) -> None:
+        """Forget what may not be revised any more, and give its memory back if nothing else is held."""
+        self._clear(device)
+        if not len(self):
+            self._store, self._open, self._kept = Store(), Index(), Index()
+
     def __len__(self) -> int:
         """How many windows are held."""
         return len(self._open) + len(self._kept)
@@ -82,10 +99,14 @@ class Panes:
         self.stated[devices] = mark
         self.gone[devices] = np.maximum(self.gone[devices], mark - self.revise_for)
 
-    def feed(self, readings: Readings, accounts: NDArray[np.bool_], device: Devices) -> tuple[int, int]:
-        """Merge a batch ordered by series and time; give how many readings are late, and how many revise."""
-        rows = self._spread(self._gather(readings, accounts))
-        devices, end = self._place(rows["key"], device)
+    def feed(
+        self, readings: Readings, border: NDArray[np.bool_], accounts: NDArray[np.bool_], device: Devices
+    ) -> tuple[int, int]:
+        """Merge a batch ordered by series and time; give how many readings are late, and how many revise.
+
+        `border`, shape (n - 1,): where the next reading is of another series.
+        """
+        rows, devices, end = self._gather(readings, border, accounts, device)
         if np.count_nonzero(gone := end <= self.gone[devices]):
             late = int(rows["own"][gone].sum())
             rows, devices, end = select(rows, ~gone), devices[~gone], end[~gone]
@@ -94,22 +115,26 @@ class Panes:
         behind = end <= self.stated[devices]
         return late, self._merge(rows, behind)
 
-    def _gather(self, readings: Readings, accounts: NDArray[np.bool_]) -> Rows:
+    def _gather(
+        self, readings: Readings, border: NDArray[np.bool_], accounts: NDArray[np.bool_], device: Devices
+    ) -> tuple[Rows, Devices, NDArray[np.int64]]:
+        """Give a row per window that holds some of these, its device, and where it ends."""
         series, time, value = readings
         number = time // self.hop
-        border = np.ones(len(series), bool)
-        border[1:] = (series[1:] != series[:-1]) | (number[1:] != number[:-1])
-        starts = border.nonzero()[0]
-        run = series[starts]
-        rows = gather(number[starts] * MAX_SERIES + run, time, value, starts)
+        begins = np.empty(len(series), bool)
+        begins[0] = True
+        np.logical_or(border, number[1:] != number[:-1], out=begins[1:])
+        starts = begins.nonzero()[0]
+        run, number = series[starts], number[starts]
+        rows = gather(number * MAX_SERIES + run, time, value, starts)
         rows["own"] = rows["count"] * accounts[run]
-        return rows
+        if self.size == self.hop:
+            return rows, device[run], number * self.hop + self.size
+        rows = self._spread(rows, self.size // self.hop)
+        return rows, *self._place(rows["key"], device)
 
-    def _spread(self, rows: Rows) -> Rows:
+    def _spread(self, rows: Rows, hops: int) -> Rows:
         """Put each row into all the windows that hold it."""
-        hops = self.size // self.hop
-        if hops == 1:
-            return rows
         back = np.tile(np.arange(hops), len(rows))
         keys = np.repeat(rows["key"], hops) - back * MAX_SERIES
         order = np.argsort(keys, kind="stable")
@@ -200,7 +225,7 @@ class Panes:
         if (excess := len(self._open) - self.limit) > 0:
             self._pull(self.stated, self._open.keys[:excess], device)
             np.maximum(self.gone, self.stated - self.revise_for, out=self.gone)
-        furthest = (int(self.stated.max(initial=BEFORE_ALL)) - self.size) // self.hop
+        furthest = (int(np.maximum.reduce(self.stated, initial=BEFORE_ALL)) - self.size) // self.hop
         earliest = int(np.searchsorted(self._open.keys, (furthest + 1) * MAX_SERIES))
         if not earliest:
             return np.empty(0, np.intp)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.window.moments import ROW, Rows, put
+from gateway.window.moments import ROW, WHOLE, Rows, put
 
 Keys = NDArray[np.int64]
 Slots = NDArray[np.int64]
@@ -105,6 +105,6 @@ class Store:
     def _grow(self, need: int) -> None:
         size = max(FIRST_SLOTS, len(self.rows) * 9 // 8, len(self.rows) + need)
         rows = np.empty(size, ROW)
-        rows[: len(self.rows)] = self.rows
+        rows.view(WHOLE)[: len(self.rows)] = self.rows.view(WHOLE)
         self._free = np.concatenate([np.arange(size - 1, len(self.rows) - 1, -1), self._free])
         self.rows = rows

@@ -26,6 +26,9 @@ BEFORE_ALL = -(1 << 62)
 
 Devices = NDArray[np.int64]
 
+NOBODY: Devices = np.empty(0, np.int64)
+"""No devices; never changed."""
+
 
 class Watermark:
     """Event time and last arrival of each device."""
@@ -37,11 +40,17 @@ class Watermark:
         self.adrift: NDArray[np.bool_] = np.empty(0, bool)
         self.offset: int | None = 0
         self._numbers: dict[str, int] = {}
+        self._earliest = BEFORE_ALL  # no last arrival is before it
 
     @property
     def devices(self) -> int:
         """How many devices there are."""
         return len(self.event)
+
+    @property
+    def everyone(self) -> Devices:
+        """All devices."""
+        return np.arange(self.devices)
 
     def define(self, names: Sequence[str]) -> int:
         """Append series; give the number of devices there are now."""
@@ -59,13 +68,17 @@ class Watermark:
         devices = self.device[series]
         np.maximum.at(self.event, devices, time)
         self.arrived[devices] = now
+        self._earliest = min(self._earliest, now)
         return devices
 
     def silent(self, now: int, idle: int) -> tuple[Devices, NDArray[np.int64]]:
         """Give the devices that are silent, and how far their event time is carried on."""
+        if now - idle < self._earliest:
+            return NOBODY, NOBODY
         devices = (self.arrived <= now - idle).nonzero()[0]
         if not len(devices):
-            return devices, devices
+            self._earliest = int(np.minimum.reduce(self.arrived, initial=NEVER))
+            return NOBODY, NOBODY
         event = self.event[devices]
         carried = event + (now - self.arrived[devices])
         if self.offset is None:
@@ -87,6 +100,7 @@ class Watermark:
         if leap is None:
             leap = now - int(self.arrived[heard].max()) if heard.any() else 0
         self.arrived[heard] += leap
+        self._earliest = BEFORE_ALL
         return leap
 
     def snapshot(self) -> State:
@@ -96,5 +110,6 @@ class Watermark:
     def restore(self, state: State) -> None:
         """Continue from a snapshot; the same series must have been defined."""
         self.event, self.arrived = state["event"].copy(), state["arrived"].copy()
+        self._earliest = BEFORE_ALL
         if "adrift" in state:  # not in a checkpoint of an earlier version
             self.adrift = state["adrift"].copy()

@@ -7,7 +7,8 @@
     distance       T2: how far a vector is from what was learnt; and MEWMA, the same of a smoothed one
     autoencoder    how badly a narrow network reproduces a vector
 
-A user's own model is any object that keeps the contract; `tests/learning/test_models.py` has the checks for all.
+A user's own model is any installed object that keeps the contract (`learning.installed`);
+`tests/learning/test_models.py` has the checks for all.
 """
 
 from __future__ import annotations

@@ -37,6 +37,10 @@ class Standardiser(Held):
         scale = np.maximum(np.abs(self.parts["deviation"]), TINY)
         return standardise(x - self.parts["mean"], scale).astype(np.float32)
 
+    def original(self, x: Array) -> Array:
+        """Give vectors, (n, d) float64, of what `predict` made of them."""
+        return x * np.maximum(np.abs(self.parts["deviation"]), TINY) + self.parts["mean"]
+
     def loss(self, batch: Batch) -> float:
         """Give the mean over rows and features of -log of the normal density, less its constant."""
         scale = np.maximum(np.abs(self.parts["deviation"]), TINY)

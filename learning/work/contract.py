@@ -6,6 +6,9 @@ part of no readings changes nothing. Rows of series side by side, and spectra, a
 no run, as gateways do (`aligned`, `spectrum`). Parts are a State's bytes (`protocol.columns`); whoever reads one takes
 it for a stranger's: ModelRefused("part").
 
+Work whose part can be had of windows too has a method `of_windows(packed, params) -> part`: `packed` is a
+`learning.summary` of what windows say of each series (`cloud/stored.py` says what that is worth).
+
 A user's own work is any object that keeps this contract, as an entry point of the group `fieldgate.work`, installed on
 both sides.
 """

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from learning import summary
 from learning.summary import Summary
 from learning.work.contract import Batch
-from learning.work.groups import By, Groups, Runs, finite, runs
+from learning.work.groups import By, Groups, Runs, finite, group_of, runs
 from protocol.errors import ModelRefused
 
 
@@ -48,6 +48,20 @@ class Moments:
     def merge(self, parts: Sequence[bytes], params: Params) -> bytes:  # noqa: ARG002 - a part says all
         """Add up."""
         return summary.encode(summary.merge_all(map(_read, parts)))
+
+    def of_windows(self, packed: bytes, params: Params) -> bytes:
+        """Give the part of what windows say of each series."""
+        found = _read(packed)
+        if not found.names:
+            return packed
+        groups, at = np.unique([group_of(name, params.by) for name in found.names], return_inverse=True)
+        count = np.bincount(at, found.count)
+        mean = np.bincount(at, found.count * found.mean) / count
+        about: Any = np.bincount(at, found.scatter + found.count * (found.mean - mean[at]) ** 2)
+        least, most = np.full(len(groups), np.inf), np.full(len(groups), -np.inf)
+        np.minimum.at(least, at, found.minimum)
+        np.maximum.at(most, at, found.maximum)
+        return summary.encode(Summary(tuple(groups.tolist()), count.astype(np.int64), mean, about, least, most))
 
     def result(self, part: bytes, params: Params) -> dict[str, Any]:  # noqa: ARG002 - the same
         """Give each group's numbers; the deviation is that of a population."""

@@ -5,6 +5,7 @@ Nothing that a message says is imported or evaluated: a name is looked up among 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -51,6 +52,12 @@ def find(name: str, version: int = 0) -> Work:
 def sends_readings(work: Work) -> bool:
     """Whether its part has readings in it; work that does not say has."""
     return bool(getattr(work, "raw", True))
+
+
+def of_windows(work: Work) -> Callable[[bytes, Any], bytes] | None:
+    """Give how its part is made of what windows say of each series (a `learning.summary`); None if it is not."""
+    found: Callable[[bytes, Any], bytes] | None = getattr(work, "of_windows", None)
+    return found
 
 
 def read_params(work: Work, packed: bytes, limit: int = 0) -> Any:

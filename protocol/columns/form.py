@@ -83,17 +83,25 @@ class Reader:
     def __init__(self, data: memoryview) -> None:
         self.data = data
         self.at = 0
+        self._end = len(data)
 
     def take(self, size: int) -> memoryview:
         """Give the next bytes."""
-        start = self._pass(size)
-        return self.data[start : self.at]
+        start = self.at
+        self.at = end = start + size
+        if end > self._end:
+            raise self._cut_off()
+        return self.data[start:end]
 
     def _pass(self, size: int) -> int:
-        start, self.at = self.at, self.at + size
-        if self.at > len(self.data):
-            raise FrameRefused("columns", f"cut off at {len(self.data)} of {self.at} bytes")
+        start = self.at
+        self.at = start + size
+        if self.at > self._end:
+            raise self._cut_off()
         return start
+
+    def _cut_off(self) -> FrameRefused:
+        return FrameRefused("columns", f"cut off at {self._end} of {self.at} bytes")
 
     def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
         """Read one layout."""
@@ -101,7 +109,11 @@ class Reader:
 
     def byte(self) -> int:
         """Read a number of one byte."""
-        return self.data[self._pass(1)]
+        at = self.at
+        self.at = at + 1
+        if at >= self._end:
+            raise self._cut_off()
+        return self.data[at]
 
     def text(self) -> str:
         """Read a text with its length before it; what is not UTF-8 becomes a name that nobody has."""

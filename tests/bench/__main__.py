@@ -5,6 +5,8 @@ python -m tests.bench throughput wire # some of them
 python -m tests.bench detectors --data DIR  # on public sets (skab_valve1.npz, nab.npz), which are not part of this
 python -m tests.bench drift --data DIR # on gas_drift*.npz, which is not part of this, ten seconds
 python -m tests.bench learning [--data DIR] # on digits, and on hapt_acc_users_1-5_10-15.npz where it is, five minutes
+python -m tests.bench cascade [--data DIR] # likewise, one minute
+python -m tests.bench jobs [--readings N] # over two gateways of 50 million readings each, twelve minutes
 python -m tests.bench learning_fleet [--data DIR] # the same of ten gateway processes and a cloud, ten minutes
 """
 
@@ -18,10 +20,12 @@ from pathlib import Path
 from tests.bench import (
     alert,
     broker,
+    cascade,
     ceiling,
     detectors,
     drain,
     drift,
+    jobs,
     jobs_virtual,
     learning,
     learning_fleet,
@@ -69,11 +73,17 @@ def main() -> None:
     )  # what is installed has its bytecode: without, it starts half as fast
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument(
-        "rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}, learning, learning_fleet, detectors, drift"
+        "rows",
+        nargs="*",
+        metavar="ROW",
+        help=f"of {', '.join(ROWS)}, jobs, cascade, learning, learning_fleet, detectors, drift",
     )
     parser.add_argument("--data", type=Path, help="directory of the public sets")
+    parser.add_argument("--readings", type=int, default=jobs.READINGS, help="of each gateway, for `jobs`")
     asked = parser.parse_args()
     rows = ROWS | {
+        "jobs": lambda: jobs.measure(asked.readings),
+        "cascade": lambda: cascade.measure(asked.data),
         "learning": lambda: learning.measure(asked.data),
         "learning_fleet": lambda: learning_fleet.measure(asked.data),
     }

@@ -3,8 +3,9 @@
     python -m tests.bench.blaster --port 1883 --qos 1 --messages 1000000 --payload json
 
 It waits for a client, answers CONNECT and SUBSCRIBE, sends, honours the client's Receive Maximum, and prints one JSON
-object when everything has been sent and (QoS 1) acknowledged. Then it answers pings until the client leaves, at most
-`--linger` seconds. Payload i is a reading of device i % devices, one interval after that device's reading before it.
+object when everything has been sent and (QoS 1) acknowledged. Then it answers pings until the client leaves or is
+killed, at most `--linger` seconds. Payload i is a reading of device i % devices, one interval after that device's
+reading before it.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Client:
 
     def packets(self) -> Iterator[mqtt5.Packet]:
         """Read once (blocking), count acknowledgements, answer pings, give the rest."""
-        received = self.socket.recv(BLOCK)
+        received = self._receive()
         self.gone = not received
         data = self._waiting + received
         if not self._waiting and len(data) % ACK == 0 and _all_acks(data):
@@ -85,10 +86,28 @@ class Client:
             if isinstance(packet, mqtt5.PubAckPacket):
                 self.acknowledged += 1
             elif isinstance(packet, mqtt5.PingReqPacket):
-                self.socket.sendall(mqtt5.PingRespPacket().write())
+                self.say(mqtt5.PingRespPacket())
             else:
                 yield packet
         self._waiting = data[at:]
+
+    def _receive(self) -> bytes:
+        try:
+            return self.socket.recv(BLOCK)
+        except ConnectionError:  # it was killed
+            return b""
+
+    def send(self, data: memoryview | bytes) -> int:
+        """Send what goes at once; tell how much."""
+        try:
+            return self.socket.send(data)
+        except ConnectionError:
+            self.gone = True
+            return 0
+
+    def say(self, packet: mqtt5.ConnAckPacket | mqtt5.SubAckPacket | mqtt5.PingRespPacket) -> None:
+        """Send a packet that is small."""
+        self.send(packet.write())
 
     def readable(self, timeout: float) -> bool:
         """Wait for something to read."""
@@ -110,10 +129,10 @@ def greet(client: Client, qos: int) -> int:
         for packet in client.packets():
             if isinstance(packet, mqtt5.ConnectPacket):
                 window = packet.receive_max
-                client.socket.sendall(mqtt5.ConnAckPacket().write())
+                client.say(mqtt5.ConnAckPacket())
             elif isinstance(packet, mqtt5.SubscribePacket):
                 codes = [mqtt5.SubAckReasonCode(qos) for _ in packet.topic_filters]
-                client.socket.sendall(mqtt5.SubAckPacket(packet.packet_id, codes).write())
+                client.say(mqtt5.SubAckPacket(packet.packet_id, codes))
                 return window
     raise SystemExit("no client subscribed")
 
@@ -134,7 +153,7 @@ def blast(client: Client, load: Load, window: int) -> float:
         if readable:
             list(client.packets())
         if writable:
-            at += client.socket.send(load.data[at : min(at + BLOCK, stop)])
+            at += client.send(load.data[at : min(at + BLOCK, stop)])
             sent = allowed if at == stop else sent
     client.socket.setblocking(True)
     return time.perf_counter() - began

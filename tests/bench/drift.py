@@ -25,6 +25,7 @@ from cloud.config.training import Training as Settings
 from cloud.federation import Ask, Federation, Instruction, Promote
 from gateway.classify import Classify
 from gateway.records import ModelRecord, Readings
+from gateway.tasks.told import Told
 from gateway.trainer import SurveyTask, TrainTask
 from learning import classifier, features
 from protocol.errors import TaskRefused
@@ -107,6 +108,10 @@ class Gateway:
         assert not end
         assert all(any(fnmatchcase(name, pattern) for pattern in patterns) for name in NAMES)
         yield from self._records[after:]
+
+    def told(self, model: str) -> Sequence[Told]:  # noqa: ARG002 - nobody is asked
+        """See `gateway.tasks.Past`."""
+        return ()
 
     def take(self, window: NDArray[np.float64], label: int) -> bool:
         """Record a window, and classify it if there is a model; say whether that is drift."""

@@ -79,7 +79,7 @@ def perceptron(width: int, classes: int, how: Descent) -> Model:
 
 def measure(data: Path | None) -> Iterator[dict[str, object]]:
     """Every model and way, on every set that is at hand."""
-    for name, folds in _sets(data):
+    for name, folds in sets(data):
         for make in (softmax, perceptron):
             about = {"set": name, "model": make.__name__}
             weights = [len(fold.unseen.x) for fold in folds]
@@ -91,7 +91,8 @@ def measure(data: Path | None) -> Iterator[dict[str, object]]:
                 yield about | {"way": way, "accuracy": each.round(4).tolist(), "bytes": max(run.size for run in runs)}
 
 
-def _sets(data: Path | None) -> Iterator[tuple[str, list[Fold]]]:
+def sets(data: Path | None) -> Iterator[tuple[str, list[Fold]]]:
+    """Give the sets that are at hand."""
     if importlib.util.find_spec("sklearn"):
         yield "digits", digits()
     else:
@@ -138,7 +139,7 @@ def pooled(fold: Fold, make: Make) -> float:
 
 
 def federate(fold: Fold, make: Make, way: Way, rounds: int = ROUNDS) -> Run:
-    """Train for some rounds, each: local descent, encode, admit, clip to the median norm, combine, step."""
+    """Train for some rounds, each: local descent, encode, admit, clip, combine, stretch, step."""
     model = make(fold.unseen.x.shape[1], fold.classes, Descent())
     owed: list[Flat | None] = [None] * len(fold.gateways)
     vector, memory = model.get(), server.nothing(len(model.get()))
@@ -154,8 +155,10 @@ def federate(fold: Fold, make: Make, way: Way, rounds: int = ROUNDS) -> Run:
             offers.append(Offer(f"gateway-{who}", len(batch.x), encoded.payload))
             size = max(size, len(encoded.payload))
         admitted, refused = aggregation.admit(offers, len(vector))
-        assert not refused, refused
-        combined = aggregation.combine(way.rule, aggregation.clip(admitted))
+        assert all(one.reason == "outlier" for one in refused), refused
+        clipped = aggregation.clip(admitted)
+        combined = aggregation.combine(way.rule, clipped)
+        combined = server.stretched(combined, clipped.norms, clipped.weights)
         vector, memory = server.step(server.Step(), vector, combined, memory)
         model.set(vector)
         seen.append(accuracy(model, fold.unseen))

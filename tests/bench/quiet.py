@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cli.broker import EmbeddedBroker
-from tests.bench.rig import LOAD_CORE, Gateway, free_port, gateway, scratch
+from cloud.tokens import Tokens
+from tests.bench.rig import LOAD_CORE, Gateway, free_port, gateway, scratch, start
 
 SOURCES = """
 [[source]]
@@ -86,9 +87,25 @@ def idle(seconds: float = 60.0) -> Iterator[dict[str, object]]:
         yield {"cpu_percent_of_a_core": round(used / seconds * 100, 2), "rss_mb": round(running.running.rss_mb, 1)}
 
 
+@contextlib.contextmanager
+def a_cloud(directory: Path) -> Iterator[str]:
+    """Run a cloud on the other core; give what a gateway needs to talk to it."""
+    port, tokens = free_port(), Tokens.open(directory)
+    tokens.issue("bench")
+    config = directory / "cloud.toml"
+    config.write_text(f'listen = "127.0.0.1:{port}"\ndata = "{directory}"\n')
+    with start([sys.executable, "-m", "cli.main", "cloud", "run", str(config)], core=LOAD_CORE):
+        yield f'[uplink]\nurl = "http://127.0.0.1:{port}"\ntoken_file = "{tokens.token_file("bench")}"\n'
+
+
 def memory(minutes: float = 10.0) -> Iterator[dict[str, object]]:
-    """RSS at 10,000 readings/s over 1,000 series, minute by minute."""
-    with scratch() as directory, beside_a_broker(directory) as (running, url), simulate(url, 1000, 10_000):
+    """RSS at 10,000 readings/s over 1,000 series with a cloud that takes them, minute by minute."""
+    with (
+        scratch() as directory,
+        a_cloud(directory / "cloud") as uplink,
+        beside_a_broker(directory, SOURCES + uplink) as (running, url),
+        simulate(url, 1000, 10_000),
+    ):
         seen: list[float] = []
         running.until("fieldgate_readings_recorded_total", 1, 30)
         before, recorded, began = running.running.cpu_s, running.recorded, time.monotonic()
@@ -100,6 +117,7 @@ def memory(minutes: float = 10.0) -> Iterator[dict[str, object]]:
             "readings_per_s": round((running.recorded - recorded) / seconds),
             "rss_mb_each_half_minute": seen,
             "rss_mb": max(seen),
+            "frames_receipted": round(running.metrics()["fieldgate_frames_receipted_total"]),
             "cpu_percent_of_a_core": round((running.running.cpu_s - before) / seconds * 100, 1),
         }
 

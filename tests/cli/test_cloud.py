@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
@@ -13,6 +14,7 @@ from cli.reach import load
 from cloud.tokens import Tokens
 from gateway import config as gateway_config
 from protocol.errors import ConfigurationRefused
+from tests.cloud.dask_cluster import certify
 
 LOADED = [
     ("nothing said", None, {}, ("127.0.0.1:8480", "fieldgate-cloud")),
@@ -68,3 +70,47 @@ def test_a_directory_in_which_no_cloud_was_yet_is_said_once(tmp_path: Path, caps
 
 def test_a_name_that_is_none_is_refused(tmp_path: Path) -> None:
     assert main.run(["cloud", "gateways", "add", "no/name", "--data", str(tmp_path)]) == 78
+
+
+PRIVATE = """
+data = "d"
+[bus]
+url = "mqtt://a"
+[[training]]
+name = "pumps"
+channels = ["x"]
+label = "state"
+classes = 2
+samples = 16
+goal = 10
+rule = "mean"
+[training.privacy]
+noise = 16
+epsilon = 4
+"""
+
+
+def test_check_says_what_a_privacy_budget_covers_and_that_there_are_few(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cloud.toml"
+    path.write_text(PRIVATE)
+    assert main.run(["cloud", "check", str(path)]) == 0
+    covers, worry = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  privacy")]
+    assert covers == "  privacy   pumps: epsilon 4 (delta 1e-05) covers 47 rounds"
+    assert worry.startswith("  privacy   pumps: warning: 10 gateways, fewer than 100: noise on each number")
+
+
+def test_check_says_that_a_cluster_is_not_reached(
+    tmp_path: Path,
+    free_port: Callable[[], int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("distributed", reason="the extra `dask` is not installed")
+    monkeypatch.setattr("cloud.compute.dask.REACH_S", 0.5)
+    files = "".join(f'{key} = "{path}"\n' for key, path in certify(tmp_path / "tls").items())
+    path = tmp_path / "cloud.toml"
+    path.write_text(f'data = "d"\n[compute]\nscheduler = "tls://127.0.0.1:{free_port()}"\n{files}')
+    assert main.run(["cloud", "check", str(path)]) == 1
+    assert "  merges    nowhere: " in capsys.readouterr().out

@@ -55,6 +55,19 @@ def test_all_jobs_are_a_line_each_and_progress_is_a_bar() -> None:
     assert bar(JOB) == f"[{'#' * 15}{'.' * 15}] 1 of 2, 1,200 readings, 6.0 s"
 
 
+def test_standing_jobs_come_first_with_their_next_run_and_what_is_lacking() -> None:
+    one: dict[str, Any] = {"name": "hourly", "work": "moments", "every": 3600 * S, "over": 90 * S, "next": 7 * S}
+    standing = [one | {"passed": 0, "lacking": ""}, one | {"passed": 2, "lacking": "busy: 64 jobs run already"}]
+    first, second, _ = lines({"jobs": [], "standing": standing})
+    assert first == "hourly                       moments every 1h over 90s, next 1970-01-01 00:00:07 UTC"
+    assert second == f"{first}, 2 passed over; busy: 64 jobs run already"
+
+
+def test_a_part_of_windows_says_so() -> None:
+    told = list(whole(JOB | {"each": [PART | {"from": "windows"}], "result": None}))
+    assert told[-1] == "  barn                 from windows stored here: of cleaned readings, means in single precision"
+
+
 def test_a_plan_says_where_and_why() -> None:
     step = {"gateway": "barn", "where": "gateway", "why": "because", "readings": 10, "seconds": 1.5, "bytes": 20}
     told = list(steps({"steps": [step | {"ends": 1.5}, step | {"ends": None}], "seconds": 1.5, "bytes": 40}))

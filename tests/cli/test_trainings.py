@@ -46,6 +46,17 @@ def test_a_training_is_told_with_the_stages_of_its_last_run() -> None:
     ]
 
 
+def test_a_budget_is_told_and_that_it_ended_a_run() -> None:
+    budget = {"epsilon": 4.0, "delta": 1e-05, "spent": 3.871, "rounds": 7, "left": 0}
+    ended = RESTS | {"ended": "budget", "privacy": budget, "history": []}
+    assert list(lines({"trainings": [ended, ended | {"ended": "", "privacy": budget | {"left": 2}}]})) == [
+        "pumps  run 2 ended: budget, promoted, 90.0 % right; what was in force: 80.0 %",
+        "  privacy   epsilon 3.87 of 4 spent in 7 rounds (delta 1e-05), no more",
+        "pumps  run 2 ended: promoted, 90.0 % right; what was in force: 80.0 %",
+        "  privacy   epsilon 3.87 of 4 spent in 7 rounds (delta 1e-05), 2 more",
+    ]
+
+
 def test_a_run_that_goes_on_says_for_whom_it_waits() -> None:
     assert list(lines({"trainings": [RUNS, RUNS | {"stage": "trial", "waiting": []}]})) == [
         "pumps  run 2, round 1 of 1: waiting for mill",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from cloud.config import parse
@@ -53,7 +54,7 @@ def test_an_address_is_host_and_port(listen: str, address: tuple[str, int], loop
         pytest.param('data = ""', "c.toml: data = '': expected the directory for keys, tokens", id="empty data"),
         pytest.param(
             'data = "d"\nlisen = "x"',
-            "c.toml: lisen = 'x': expected one of bus, compute, data, labels, limits, listen",
+            "c.toml: lisen = 'x': expected one of bus, cascade, compute, data, ",
             id="near",
         ),
         pytest.param('data = "d"\nlisten = "8480"', "c.toml: listen = '8480': expected host:port", id="no port"),
@@ -94,6 +95,40 @@ def test_what_is_wrong_is_refused(text: str, message: str) -> None:
     assert str(refused.value).startswith(message)
 
 
+JOB = 'data = "d"\n[bus]\nurl = "mqtt://a"\n[[job]]\nname = "hourly"\nwork = "moments"\n'
+TLS = 'ca_file = "a"\ncert_file = "b"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param('data = "d"\n[[job]]\nname = "a"\nwork = "b"', "bus.url = None: expected the broker", id="no bus"),
+        pytest.param(JOB + '[[job]]\nname = "hourly"\nwork = "x"', "job[1].name = 'hourly': expected", id="twice"),
+        pytest.param(JOB + "series = []", "job[0].series = 0: expected 1 to 100", id="no series"),
+        pytest.param(JOB + 'gateways = ["@x"]', "job[0].gateways = '@x': expected a label", id="no such label"),
+        pytest.param(JOB + 'every = "9s"', "job[0].every = '9000000000ns': expected 10s to", id="too often"),
+        pytest.param(JOB + 'wait = "2h"', "job[0].wait = '7200000000000ns': expected at most", id="wait"),
+        pytest.param(JOB + 'deadline = "2h"', "job[0].deadline = '7200000000000ns': expected 1s to", id="deadline"),
+        pytest.param(JOB + "catch_up = 101", "job[0].catch_up = 101: expected 1 to 100", id="catching up"),
+        pytest.param(JOB + 'windows = "ever"', "job[0].windows = 'ever': expected one of", id="windows"),
+        pytest.param(f'data = "d"\n[compute]\nscheduler = "tcp://a:1"\n{TLS}', "compute.scheduler = 'tcp", id="no TLS"),
+        pytest.param(f'data = "d"\n[compute]\nscheduler = "tls://a"\n{TLS}', "compute.scheduler = 'tls", id="no port"),
+        pytest.param('data = "d"\n[compute]\nscheduler = "tls://a:1"', "compute.ca_file = '': expected", id="no files"),
+        pytest.param(f'data = "d"\n[compute]\n{TLS}', "compute.scheduler = '': expected", id="files for nobody"),
+    ],
+)
+def test_what_is_wrong_with_jobs_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigurationRefused) as refused:
+        parse(text)
+    assert str(refused.value).startswith(message)
+
+
+def test_more_standing_jobs_than_there_is_room_for_are_refused() -> None:
+    jobs = "".join(f'[[job]]\nname = "a{number}"\nwork = "moments"\n' for number in range(33))
+    with pytest.raises(ConfigurationRefused, match="at most 32"):
+        parse(f'data = "d"\n[bus]\nurl = "mqtt://a"\n{jobs}')
+
+
 TRAINING = {
     "name": '"state"',
     "channels": '["x", "y"]',
@@ -128,6 +163,26 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
     "a number that is none": ({"margin": "nan"}, "training[0].margin = nan: expected -1.0 to 1.0"),
     "all of it held out": ({"holdout": "1"}, "training[0].holdout = 1.0: expected 0.01 to 0.9"),
     "no time": ({"deadline": '"1ms"'}, "training[0].deadline = '1000000ns': expected at least 1s"),
+    "privacy of a rule that bounds nobody": (
+        {"privacy": "{ noise = 1, epsilon = 8 }", "goal": "9"},
+        "training[0].rule = 'trimmed': expected \"mean\" with [training.privacy]",
+    ),
+    "privacy of a sum divided by nothing": (
+        {"privacy": "{ noise = 1, epsilon = 8 }", "rule": '"mean"'},
+        "training[0].goal = 0: expected at least 1 with [training.privacy]",
+    ),
+    "no noise": (
+        {"privacy": "{ noise = 0, epsilon = 8 }", "rule": '"mean"', "goal": "9"},
+        "training[0].privacy.noise = 0.0: expected 0.01 to 10000",
+    ),
+    "privacy that is none": (
+        {"privacy": "{ noise = 1, epsilon = 8, delta = 0.5 }", "rule": '"mean"', "goal": "9"},
+        "training[0].privacy.delta = 0.5: expected 1e-15 to 0.1",
+    ),
+    "a budget for no round": (
+        {"privacy": "{ noise = 2, epsilon = 4 }", "rule": '"mean"', "goal": "9"},
+        "training[0].privacy.epsilon = 4.0: expected at least 4.73, what one round costs",
+    ),
     "a key that is none": ({"sample": "3"}, "training[0].sample = 3"),
 }
 
@@ -147,3 +202,29 @@ def test_a_name_is_one_trainings() -> None:
 
 def test_the_features_that_may_be_configured_are_those_there_are() -> None:
     assert set(FEATURES) == set(SETS)
+
+
+BUS = 'data = "d"\n[bus]\nurl = "mqtt://a"\n'
+CASCADE = '[[cascade]]\nmodel = "{}"\nlarge = "{}"\n'
+CASCADES_REFUSED = {
+    "no bus": ('data = "d"\n' + CASCADE.format("m", "big"), "bus.url = None: expected the broker"),
+    "a model's name that is none": (BUS + CASCADE.format("a b", "big"), "cascade[0].model = 'a b': expected a model's"),
+    "two for one model": (BUS + 2 * CASCADE.format("m", "big"), "cascade[1].model = 'm': expected a model's"),
+    "nothing larger": (BUS + CASCADE.format("m", ""), "cascade[0].large = '': expected the name of an installed model"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), CASCADES_REFUSED.values(), ids=CASCADES_REFUSED.keys())
+def test_a_cascade_that_cannot_be_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigurationRefused) as refused:
+        parse(text, "")
+    assert str(refused.value).startswith(message)
+
+
+def test_a_larger_model_is_a_name_or_with_a_slash_a_file() -> None:
+    [named, filed] = parse(BUS + CASCADE.format("m", "big.1") + CASCADE.format("n", "./big")).cascade
+    assert (named.large, named.file, filed.file) == ("big.1", "", "./big")
+    assert (named.answers("barn"), msgspec.structs.replace(named, gateways=("mill-*",)).answers("barn")) == (
+        True,
+        False,
+    )

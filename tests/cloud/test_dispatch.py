@@ -3,96 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 
-from cloud.config import Compute
-from cloud.dispatch import Dispatch
-from cloud.fleet import Fleet
 from cloud.jobs import read_spec
-from cloud.store import Batch
-from cloud.store.answers import JobView
-from cloud.store.sqlite import SqliteStore
-from learning.work import Batch as Readings
-from learning.work import registry
-from protocol.bus import MemoryBroker, MemoryBus
-from protocol.errors import JobRefused, StoreUnavailable
-from protocol.identity import Signer
-from protocol.jobs import Question
-from protocol.messages import Cover, PartBody
-from protocol.tasks import Task, unseal
-from protocol.topics import topic
+from protocol.bus import MemoryBroker
+from protocol.errors import JobRefused
+from tests.cloud.dispatching import running
 from tests.cloud.wire import Clock, Served, Wire
 from tests.waiting import until
-
-SIGNER = Signer.from_seed(b"s" * 32)
-MOMENTS = registry.find("moments")
-
-
-class Cloud:
-    """The part of a cloud that runs jobs; each gateway has its wire."""
-
-    def __init__(self, store: SqliteStore, dispatch: Dispatch, broker: MemoryBroker, told: list[JobView]) -> None:
-        self.store, self.dispatch, self._broker, self.told = store, dispatch, broker, told
-
-    @property
-    def begun(self) -> bool:
-        try:
-            self.dispatch.views()
-        except StoreUnavailable:
-            return False
-        return True
-
-    def retained(self, gateway: str, job: str) -> Task | None:
-        sealed = self._broker.retained.get(f"{topic(gateway, 'tasks')}/{job}")
-        return unseal(sealed, SIGNER.public, gateway=gateway) if sealed else None
-
-    async def asked(self, gateway: str, job: str) -> Task:
-        task: Task = await until(lambda: self.retained(gateway, job), f"{gateway} is asked")
-        return task
-
-    async def answer(self, wire: Wire, task: Task, *values: float) -> None:
-        """Compute as a gateway does, and let the answer be committed."""
-        question = msgspec.msgpack.decode(task.params, type=Question)
-        value = np.array(values)
-        batch = Readings(["pump/x"], np.zeros(len(value), np.int32), np.arange(len(value)), value)
-        content = MOMENTS.map([batch], registry.read_params(MOMENTS, question.params))
-        body = PartBody(Cover(), task.job, task.attempt, "moments", 1, "done", content=content, readings=len(value))
-        await self.store.apply(Batch(wire.gateway, wire.epoch, [wire.arrived("results", body)], 100))
-        self.dispatch.look()
-
-    async def ended(self, job: str) -> JobView:
-        await until(lambda: self.dispatch.view(job).ended, "the job ends")
-        return self.dispatch.view(job)
-
-
-@asynccontextmanager
-async def running(path: Path, broker: MemoryBroker, clock: Clock, *wires: Wire) -> AsyncIterator[Cloud]:
-    """A cloud on the database `path`, to which these gateways are connected."""
-    store, fleet = SqliteStore(path, clock), Fleet()
-    await store.open()
-    for number, wire in enumerate(wires):
-        await store.hello(wire.hello(), 0)
-        fleet.opened(wire.hello(), number, clock())
-    told: list[JobView] = []
-    dispatch = Dispatch(store, fleet, Compute(workers=1), {}, signer=SIGNER, clock=clock, tell=told.append)
-    cloud = Cloud(store, dispatch, broker, told)
-    with MemoryBus(broker) as bus:
-        task = asyncio.create_task(cloud.dispatch.run(bus))
-        try:
-            await until(lambda: cloud.begun, "what was kept is read")
-            yield cloud
-        finally:
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            await store.close()
 
 
 def spec(**said: Any) -> Any:
@@ -130,6 +52,35 @@ async def test_a_restart_in_between_finds_the_job_and_its_answers(
         assert await cloud.store.rows("jobs", "part/", "", 10) == []
 
 
+async def test_a_bus_that_comes_back_while_an_answer_is_being_kept_waits_for_that(
+    tmp_path: Path,
+    broker: MemoryBroker,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    barn = Wire("barn")
+    async with running(tmp_path / "test.db", broker, clock, barn) as cloud:
+        job = (await cloud.dispatch.submit(spec(gateways=["barn"]))).id
+        task = await cloud.asked("barn", job)
+        keep, disk = cloud.store.keep, asyncio.Event()
+
+        async def keep_late(*what: Any) -> None:
+            await disk.wait()
+            await keep(*what)
+
+        monkeypatch.setattr(cloud.store, "keep", keep_late)
+        await cloud.answer(barn, task, 1.0, 2.0)
+        await until(lambda: cloud.dispatch.view(job).state == "merging", "the answer counts")
+        cloud.dispatch.on_state(True, "connected")
+        await asyncio.sleep(0)
+        assert await cloud.store.rows("jobs", "part/", "", 10) == []
+        disk.set()
+        found = await cloud.ended(job)
+    assert (found.state, found.readings) == ("done", 2)
+    assert "are not there" not in caplog.text
+
+
 async def test_a_cancelled_job_is_taken_back(
     tmp_path: Path, broker: MemoryBroker, clock: Clock, wires: list[Wire]
 ) -> None:
@@ -161,7 +112,7 @@ async def test_what_nobody_can_compute_is_refused(
 
 async def test_a_cloud_without_a_bus_has_no_jobs(served: Served) -> None:
     async with served.client.get("/v1/jobs") as answer:
-        assert await answer.json() == {"jobs": []}
+        assert await answer.json() == {"jobs": [], "standing": []}
     headers = {"Authorization": f"Bearer {served.api.tokens.token_file('admin').read_text().strip()}"}
     async with served.client.post("/v1/jobs", json={"work": "moments"}, headers=headers) as answer:
         assert (answer.status, (await answer.json())["error"]["do"]) == (409, "give it a [bus]")

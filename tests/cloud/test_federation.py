@@ -19,7 +19,7 @@ from protocol.errors import ModelRefused, TaskRefused
 from protocol.messages import Cover, PartBody
 from protocol.settings import Duration
 from protocol.tasks import Task
-from protocol.training import Surveyed, Trained
+from protocol.training import Surveyed, Train, Trained, read, read_trained
 from tests.gateway.test_trainer import Held, device
 
 S = 10**9
@@ -42,9 +42,12 @@ Bend = Callable[[Trained], Trained]
 class Fleet:
     """Gateways with a journal of their own, and a cloud that may be restarted between any two events."""
 
-    def __init__(self, settings: Settings = SETTINGS, gateways: Iterable[str] = FLEET) -> None:
+    def __init__(
+        self, settings: Settings = SETTINGS, gateways: Iterable[str] = FLEET, rng: np.random.Generator | None = None
+    ) -> None:
         self.members = list(gateways)
-        self.training = Training(settings)
+        self.rng = rng
+        self.training = Training(settings, rng=rng)
         self.pasts = {name: Held(device([0, 1, 2] * 6, seed=number)) for number, name in enumerate(self.members)}
         self.runs: dict[str, dict[str, Computation]] = {
             name: {"survey": SurveyTask(), "train": TrainTask()} for name in self.members
@@ -77,7 +80,7 @@ class Fleet:
 
     def restart(self) -> None:
         """Let the cloud go on from what it kept."""
-        self.training = Training.restore(self.training.settings, self.training.snapshot())
+        self.training = Training.restore(self.training.settings, self.training.snapshot(), self.rng)
         self.do(self.training.again())
 
     def answer(self, gateway: str) -> PartBody:
@@ -90,7 +93,7 @@ class Fleet:
         self.kept[gateway] = found.keep
         content = found.content
         if task.name == "train" and gateway in self.bent:
-            trained = msgspec.msgpack.decode(content, type=Trained)
+            trained = read_trained(content)
             content = msgspec.msgpack.encode(self.bent[gateway](trained) if trained.payload else trained)
         return PartBody(*about, "done", "", content)
 
@@ -226,6 +229,24 @@ def test_one_of_five_that_lies_does_not_spoil_it(rule: Any) -> None:
     honest.begin()
     honest.run()
     assert fleet.right(fleet.promoted[0].content) > honest.right(honest.promoted[0].content) - 0.06
+
+
+def test_an_update_that_was_scaled_up_is_refused_by_name_and_its_gateway_is_told() -> None:
+    def scaled(trained: Trained) -> Trained:
+        size = len(classifier.decode(msgspec.msgpack.decode(fleet.tasks[FLEET[0]].content)["base"]).vector)
+        shouted = 50 * updates.decode(trained.payload, size)
+        again = updates.encode("f32", shouted, np.random.default_rng(0)).payload
+        return msgspec.structs.replace(trained, payload=again)
+
+    fleet = Fleet()
+    fleet.bent[FLEET[0]] = scaled
+    fleet.begin()
+    for name in [*FLEET, *FLEET]:
+        fleet.give(name)
+    assert fleet.ended[-1].refused == {FLEET[0]: "outlier"}
+    assert fleet.training.state.counted == dict.fromkeys(FLEET, "state.1.1")  # it is not owed again
+    told = {name: read(task.params, Train).refused.partition(":")[0] for name, task in fleet.tasks.items()}
+    assert told == dict.fromkeys(FLEET, "") | {FLEET[0]: "outlier"}
 
 
 BENT: dict[str, Bend] = {

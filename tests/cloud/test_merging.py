@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from cloud.compute.pool import Pool
 from cloud.jobs import Question
 from cloud.merging import GROUP, Merging, Read, conclude, merge
 from learning.work import Batch, registry
@@ -32,7 +33,7 @@ def reading(parts: dict[str, bytes]) -> Read:
 
 @pytest.fixture
 def merging() -> Merging:
-    return Merging(1)
+    return Merging(Pool(1))
 
 
 async def test_more_parts_than_a_group_become_one_result_and_what_is_nobodys_is_named(merging: Merging) -> None:

@@ -7,8 +7,9 @@ import time
 import pytest
 
 from cloud.app import PAGES
-from cloud.federation import Ended
+from cloud.federation import Ended, Rest, Verdict
 from cloud.store.answers import StageView
+from learning.privacy import Ledger
 from protocol.frame import message as frame_of
 from protocol.messages import Cover, Kind, Loss, LossesBody
 from tests.browser import Page
@@ -227,3 +228,24 @@ async def test_a_stage_that_ends_is_told_and_so_is_who_was_refused(cloud: Served
     text = "document.querySelector('.trainings').innerText"
     for told in ("round 3", "87.5 %", "kB", "round 3: mill was refused, few"):
         assert await page.shows(f"{text}.includes('{told}')")
+
+
+PRIVATE = LEARNS + 'goal = 2\nrule = "mean"\n[training.privacy]\nnoise = 5\nepsilon = 2\n'
+
+
+@pytest.mark.parametrize("settings", [PRIVATE], ids=["a training with a budget"])
+async def test_what_is_spent_of_a_privacy_budget_is_told_and_that_it_ended_a_run(
+    cloud: Served, wire: Wire, page: Page
+) -> None:
+    await report(cloud, wire)
+    trainings = cloud.api.trainings
+    assert trainings is not None
+    [line] = trainings.federation._lines.values()
+    line.training.state.ledger = Ledger(5 / (2 * 5**2), 5)
+    line.last = Rest("pumps", 0, Verdict("promoted", 0.75, None, 0.0, 2), "budget")
+    await page.open(address(cloud))
+    text = "document.querySelector('.trainings')?.innerText"
+    assert await page.shows(f"{text}.includes('ended: budget, promoted, 75.0 % right')")
+    assert await page.shows(
+        f"{text}.includes('epsilon 1.91 of 2 spent in 5 rounds (delta 0.00001), no more is covered')"
+    )

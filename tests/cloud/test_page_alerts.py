@@ -81,6 +81,22 @@ async def test_an_alert_that_arrives_is_listed_in_words_and_drawn(cloud: Served,
     assert (await page.ask("window.violations"), page.complaints) == ([], [])
 
 
+async def test_an_alert_about_the_gateway_itself_says_so_and_leaves_the_charts(
+    cloud: Served, wire: Wire, page: Page
+) -> None:
+    socket = await begin(cloud, wire)
+    await page.open(address(cloud))
+    await page.shows(f"{LIVE} && {CARDS}.length === 3")
+    raised = alert(cloud, rule="broker", score=1500.0, threshold=0.0, contributions=[])
+    await hand(wire, socket, raised)
+    assert await page.shows(f"{ROWS}[0]?.innerText") == (
+        f"{clock(raised.start)}\nthe gateway barn\nits broker dropped 1,500 messages"
+    )
+    await page.ask(f"{ROWS}[0].click()")
+    assert await page.shows(f"{ROWS}[0].getAttribute('aria-pressed') === 'true' && {CARDS}.length") == 3
+    assert await page.ask(f"{FLAGS}.join()") == "false,false,false"
+
+
 async def test_an_alert_that_was_stored_before_is_there(cloud: Served, wire: Wire, page: Page) -> None:
     socket = await begin(cloud, wire)
     await hand(wire, socket, alert(cloud, 0), alert(cloud, 1, ago=AGO - 1, version=3))

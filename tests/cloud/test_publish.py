@@ -20,7 +20,7 @@ from cloud.store.sqlite import SqliteStore
 from protocol.bus import MemoryBroker, MemoryBus
 from protocol.errors import ModelRefused, StoreUnavailable
 from protocol.identity import Signer
-from protocol.manifest import unseal
+from protocol.manifest import digest_of, unseal
 from protocol.settings import Duration
 from protocol.topics import gateway_of, topic
 from tests.cloud.taker import Taker, taking
@@ -253,6 +253,24 @@ async def test_what_is_pushed_is_a_new_version_if_it_may_score(cloud: Cloud) -> 
     assert given(cloud, "mill") == (0, "")  # a baseline is for those who have its [[score]]
     with pytest.raises(ModelRefused, match="content"):
         await cloud.publish.push("t2", content[:-1], [])
+
+
+async def test_an_onnx_model_is_a_version_like_any_other(cloud: Cloud) -> None:
+    from tests.gateway.pump_onnx import RIGHT  # noqa: PLC0415 - skips this one where onnx is missing
+    from tests.gateway.test_classify import GOOD  # noqa: PLC0415 - comes with it
+
+    publish = cloud.publish
+    assert [await publish.push("t2", content, ["mill"]) for content in (RIGHT, GOOD)] == [1, 2]
+    assert await publish.pin("t2", 1, "mill") == 1
+    await until(lambda: given(cloud, "mill") == (3, digest_of(RIGHT)), "the first again, under a number of its own")
+    await publish.unpin("t2", "mill")
+    await until(lambda: given(cloud, "mill") == (4, digest_of(GOOD)), "the newest again")
+    assert await publish.roll_back("t2") == (5, 1)
+    await publish.promote("t2", RIGHT, 0, ["mill"])  # is in force: nothing new
+    [view] = await cloud.store.models()
+    assert sorted((one.version, one.schema) for one in view.versions) == [
+        *[(1, "onnx/1"), (2, "classifier/1"), (4, "classifier/1"), (5, "onnx/1")]
+    ]
 
 
 async def test_a_store_that_fails_delays_a_version_and_costs_nothing_else(cloud: Cloud, barn: Taker) -> None:

@@ -37,7 +37,7 @@ def test_a_token_issued_by_another_process_counts_at_once_and_replaces_the_old_o
     assert [here.gateway_of(token) for token in (second, new, old, "")] == ["gateway-2", "gateway-1", None, None]
 
 
-@pytest.mark.parametrize("name", ["", "admin", "../x", "a b", "a" * 64])
+@pytest.mark.parametrize("name", ["", "admin", "cloud", "../x", "a b", "a" * 64])
 def test_a_name_that_is_no_gateways_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigurationRefused):
         Tokens.open(tmp_path).issue(name)

@@ -14,6 +14,7 @@ from protocol.frame import encode
 from protocol.messages import (
     Alert,
     AlertsBody,
+    AnswerBody,
     ClockDefinition,
     Cover,
     DefinitionsBody,
@@ -21,6 +22,7 @@ from protocol.messages import (
     Loss,
     LossesBody,
     Moments,
+    PartBody,
     ReportBody,
     StatisticsBody,
     WindowsBody,
@@ -44,6 +46,35 @@ GOOD = Moments(["a", "b"], 10, [1.0, -1.0], [2.0, 1.0, 1.0, 2.0])
 
 def moments(**changes: object) -> Moments:
     return msgspec.structs.replace(GOOD, **changes)
+
+
+ANSWER = AnswerBody(Cover(1, 2), "m.1.2", 7, "train", 1, 0, b"\xff", 5, 1_250, 40, (10, 31), (0, 99), "")
+
+
+def test_an_answer_without_names_is_the_part_that_it_says() -> None:
+    message = Wire().frame("results", Kind.ANSWER, ANSWER)
+    [([arrived], _size)] = unpack(message)
+    assert arrived.holds == PartBody(
+        *(Cover(1, 2), "m.1.2", 7, "train", 1, "done", "", b"\xff", 5, 1.25, 40, (0, 99), (10, 31))
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"ended": 3}, "part"),
+        ({"ended": -1}, "part"),
+        ({"job": "../etc"}, "part"),
+        ({"milliseconds": -1}, "part"),
+        ({"reason": "x" * 257}, "part"),
+        ({"stamp": BIG}, "range"),
+        ({"readings": BIG}, "range"),
+    ],
+)
+def test_an_answer_that_cannot_be_is_put_into_quarantine(changes: dict[str, object], cause: str) -> None:
+    [([arrived], _size)] = unpack(Wire().frame("results", Kind.ANSWER, msgspec.structs.replace(ANSWER, **changes)))
+    assert isinstance(arrived.holds, Undecodable)
+    assert arrived.holds.cause == cause
 
 
 @pytest.mark.parametrize(

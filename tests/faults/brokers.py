@@ -172,6 +172,12 @@ async def _noticed(here: Stage, name: str) -> int:
     return sum(one["counts"].get("broker", 0) for one in answer["gateways"] if one["name"] == name)
 
 
+async def _alerted(here: Stage, name: str) -> list[float]:
+    """Give how many messages each alert about the broker speaks of, as the cloud has them; newest first."""
+    answer = await here.cloud.ask(f"/v1/alerts?gateway={name}")
+    return [one["score"] for one in answer["alerts"] if one["rule"] == "broker" and not one["series"]]
+
+
 async def broker_defaults(directory: Path, cycles: int, chance: Random) -> Found:
     """Keep the gateway away from a stock mosquitto for longer than its queue lasts: the broker's loss, and noticed."""
     async with Mosquitto(directory, STOCK) as broker, stage(directory, chance, broker=broker.url) as here:
@@ -188,7 +194,11 @@ async def broker_defaults(directory: Path, cycles: int, chance: Random) -> Found
                 here.found.cycles += 1
             async with here.survivor(site, VICTIM, "--hear", 0.1) as gateway:
                 await until(lambda: _noticed(here, site.name), "the cloud knows of drops")
+                await until(lambda: _alerted(here, site.name), "the cloud has an alert about them")
                 await here.finale(site, publisher, gateway)
                 here.found.more["noticed"] = await _noticed(here, site.name)
+                told = await _alerted(here, site.name)
+                here.found.more["alerted"] = sum(told)
+                here.found.demand(0 < sum(told) <= here.found.more["noticed"], f"alerts speak of {told} messages")
                 here.found.demand(here.found.broker_lost > 0, "the stock broker lost nothing: nothing was tested")
         return here.found

@@ -1,27 +1,32 @@
-"""A cloud that kills itself with -9 at a step of a round: `python -m tests.faults.cloud_victim CONFIG POINT WHEN HIT`.
+"""A cloud that kills itself with -9 at a step of a round or a job: its nursery is given CONFIG and the TRAP's file.
 
-Points: `apply` (a commit that brings answers), `keep` (what was decided is kept), `publish` (a version is kept) and
-`say` (a message to the bus). The process dies before or after the HIT-th time; POINT "none" never does.
+| point | step |
+|---|---|
+| `apply` | a commit that brings answers |
+| `keep.trainings`, `keep.jobs` | what was decided is kept: leases, answers that count, results |
+| `say` | a task is published, or taken back |
+| `merge` | parts become a result |
+| `publish` | a version of a model is kept |
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cli.terminal import log_to_stderr
 from cloud import app
 from cloud.config import parse
+from cloud.merging import Merging
 from cloud.store import Batch
 from cloud.store.sqlite import SqliteStore
 from protocol.messages import PartBody
 from protocol.mqtt import MqttBus
-from tests.faults.victim import kill_self
+from tests.faults.trap import Trap
 
-Call = Callable[..., Awaitable[Any]]
+Named = Callable[[tuple[Any, ...]], str]
 
 
 def brings_answers(batch: Batch) -> bool:
@@ -29,41 +34,20 @@ def brings_answers(batch: Batch) -> bool:
     return any(isinstance(frame.holds, PartBody) for frame in batch.frames)
 
 
-def mortal(call: Call, when: str, hit: int, counts: Callable[[tuple[Any, ...]], bool]) -> Call:
-    """Let a call kill us, the so-manieth time that it counts."""
-    passed = 0
-
-    async def called(*arguments: Any, **options: Any) -> Any:
-        nonlocal passed
-        passed += counts(arguments)
-        dies = passed == hit and counts(arguments)
-        if dies and when == "before":
-            kill_self()
-        answer = await call(*arguments, **options)
-        if dies:
-            kill_self()
-        return answer
-
-    return called
+CALLS: tuple[tuple[type, str, Named], ...] = (
+    (SqliteStore, "apply", lambda arguments: "apply" if brings_answers(arguments[1]) else ""),
+    (SqliteStore, "keep", lambda arguments: f"keep.{arguments[1]}"),
+    (SqliteStore, "publish", lambda _arguments: "publish"),
+    (MqttBus, "publish", lambda arguments: "say" if "/tasks/" in arguments[1] else ""),
+    (Merging, "merge", lambda _arguments: "merge"),
+)
 
 
-POINTS: dict[str, tuple[type, str, Callable[[tuple[Any, ...]], bool]]] = {
-    "apply": (SqliteStore, "apply", lambda arguments: brings_answers(arguments[1])),
-    "keep": (SqliteStore, "keep", lambda arguments: arguments[1] == "trainings"),
-    "publish": (SqliteStore, "publish", lambda _arguments: True),
-    "say": (MqttBus, "publish", lambda arguments: "/tasks/" in arguments[1]),
-}
-
-
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Run a cloud until it dies, or is told to end."""
-    config, point, when, hit = sys.argv[1:]
-    if point in POINTS:
-        kind, name, counts = POINTS[point]
-        setattr(kind, name, mortal(getattr(kind, name), when, int(hit), counts))
+    config, file = map(Path, arguments)
+    trap = Trap(file)
+    for kind, name, named in CALLS:
+        setattr(kind, name, trap.around(getattr(kind, name), named))
     log_to_stderr()
-    asyncio.run(app.run(parse(Path(config).read_text())))
-
-
-if __name__ == "__main__":
-    main()
+    asyncio.run(app.run(parse(config.read_text())))

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from tests.faults import brokers, full, kills, machine, network, poison, reload, rounds
+from tests.faults import brokers, full, jobs, kills, machine, network, poison, reload, rounds
 from tests.faults.stage import Found
 
 Play = Callable[[Path, int, Random], Awaitable[Found]]
@@ -38,7 +38,8 @@ PLAN: dict[str, Scenario] = {
     "poison": Scenario(poison.poison, 140, 6, 1, 110),
     "reload": Scenario(reload.reload, 60, 2, 3, 60),
     "broker-defaults": Scenario(brokers.broker_defaults, 3, 1, 1, 30, "mosquitto"),
-    "round-kill": Scenario(rounds.round_kill, 50, 4, 0, 400),
+    "round-kill": Scenario(rounds.round_kill, 50, 4, 0, 75),
+    "job-kill": Scenario(jobs.job_kill, 50, 4, 0, 80),
     "model-swap": Scenario(kills.model_swap, 100, 2, 0, 120),
 }
 

@@ -6,7 +6,9 @@ Rules:
 2. Bytes that pass are never changed and never change places. While it is a `black_hole` they wait, as in a network that
    is gone: nothing is closed, and afterwards they go on. While there is a `stall` only the server's answers wait.
 3. What `mute` swallows is gone for ever, so its connections can only end by `cut`.
-4. A connection ends hard, with a reset, when it is cut or `reset_after` bytes have passed; `shut` refuses new ones.
+4. With a `rate` all connections share one link up: each piece goes when those before it have gone, none is larger than
+   STEP. What waits for it is in the kernel's buffers, as behind a slow modem.
+5. A connection ends hard, with a reset, when it is cut or `reset_after` bytes have passed; `shut` refuses new ones.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 PIECE = 64 << 10
+STEP = 4 << 10
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER that makes close() a reset."""
 
@@ -34,10 +37,23 @@ class Fault:
     black_hole: bool = False  # nothing passes, nothing ends
     stall: bool = False  # what the server answers does not pass
     mute: bool = False  # what the server answers is swallowed
+    rate: float = 0.0  # bytes/s up; 0: as fast as it goes
     answer: bytes = b""  # what a new connection is told instead of being led on; then it ends
 
 
 NONE = Fault()
+
+
+class Link:
+    """A link that carries bytes one after another. Pure: times are seconds of any clock."""
+
+    def __init__(self) -> None:
+        self._free = 0.0
+
+    def carry(self, size: int, rate: float, now: float) -> float:
+        """Say when the last of so many bytes, sent now, has gone."""
+        self._free = max(self._free, now) + size / rate
+        return self._free
 
 
 class Proxy:
@@ -50,6 +66,7 @@ class Proxy:
         self.connections = self.up = self.down = self.swallowed = self.resets = self.answered = 0
         self.passed_at = 0.0  # monotonic, when bytes last went up for the first time since `watch`
         self._watching = False
+        self._link = Link()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._changed = asyncio.Event()
@@ -127,8 +144,11 @@ class Proxy:
 
     async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         passed = 0
-        while data := await reader.read(PIECE):
+        while data := await reader.read(STEP if self.fault.rate else PIECE):
             await self._weather()
+            if rate := self.fault.rate:
+                gone = self._link.carry(len(data), rate, time.monotonic())
+                await asyncio.sleep(gone - time.monotonic())
             limit = self.fault.reset_after
             last = limit is not None and passed + len(data) >= limit
             await self._write(writer, data[: max(0, (limit or 0) - passed)] if last else data)

@@ -44,7 +44,7 @@ from tests.journeys.cloud_process import Cloud, Held, expected
 from tests.journeys.kept import Replay, balance, copy_of, last_checkpoint, numbers, replay
 from tests.journeys.processes import Child, Start, python
 from tests.journeys.site import Gateway, Metrics, Site, finished, repeated
-from tests.waiting import until
+from tests.waiting import DEADLINE_S, until
 
 VICTIM = python("-m", "tests.faults.victim")
 """A gateway of its own interpreter, which keeps what retention removes from its journal."""
@@ -274,10 +274,10 @@ async def passed(gateway: Gateway, name: str, value: float) -> float:
     return seen
 
 
-async def killed(child: Child, what: str) -> None:
+async def killed(child: Child, what: str, within: float = DEADLINE_S) -> None:
     """Wait for a death by -9; where none comes, say where each of its threads stands."""
     try:
-        assert await child.ended(what) == -9, child.said()
+        assert await child.ended(what, within) == -9, child.said()
     except AssertionError as error:
         if child.running:
             child.process.send_signal(signal.SIGABRT)

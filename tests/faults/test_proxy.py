@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
-from tests.faults.proxy import NONE, Fault, Proxy, proxy_to
+from tests.faults.proxy import NONE, STEP, Fault, Link, Proxy, proxy_to
 from tests.waiting import until
 
 
@@ -103,4 +104,20 @@ async def test_a_connection_may_be_answered_by_the_proxy(proxy: Proxy) -> None:
     writer.write(b"GET / HTTP/1.1\r\n\r\n")
     assert await reader.read() == b"HTTP/1.1 503 no\r\n\r\n"
     assert (proxy.answered, proxy.up) == (1, 0)
+    writer.close()
+
+
+def test_a_link_carries_one_byte_after_another_and_idle_time_is_gone() -> None:
+    link = Link()
+    sent = [(100, 0.0), (100, 0.5), (100, 9.0)]
+    assert [link.carry(size, 100.0, now) for size, now in sent] == [1.0, 2.0, 10.0]
+
+
+async def test_a_slow_link_passes_bytes_unchanged_and_keeps_its_rate(proxy: Proxy) -> None:
+    proxy.turn(Fault(rate=10.0 * STEP))
+    reader, writer = await connect(proxy)
+    began = time.monotonic()
+    writer.write(bytes(2 * STEP))
+    assert await reader.readexactly(2 * STEP) == bytes(2 * STEP)
+    assert time.monotonic() - began >= 0.2
     writer.close()

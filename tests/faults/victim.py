@@ -10,7 +10,9 @@ While there is such a file, `--limit FILE` makes its disk as small as the number
 its wall clock as wrong as the nanoseconds in it say (a 1 or 0 behind them: a time service has set it, or not yet); both
 are read anew each time. `--hear S` makes it ask its broker for drops so many seconds after the start.
 
-`--nursery` makes victims of one interpreter, by fork: importing costs each as much as all that it lives through.
+With `--trap FILE` the step is chosen while it runs (`tests.faults.trap`), and there is one more, `task`: a task of the
+cloud is computed, and nothing of its answer is kept. `tests.faults.nursery` makes victims of one interpreter, by fork:
+importing costs each as much as all that it lives through.
 
 A kernel that goes on keeps what was written, synced or not: kill -9 tests order and atomicity. What a power cut loses,
 `tests.faults.disk` forgets.
@@ -24,10 +26,8 @@ import errno
 import faulthandler
 import json
 import os
-import signal
 import sys
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -36,22 +36,20 @@ from functools import partial
 from pathlib import Path
 from random import Random
 from threading import Event, Lock, Timer
-from typing import NoReturn
 
-from gateway import pipeline, recovery, renew
+from gateway import compute, pipeline, recovery, renew
 from gateway.clock import Clock
 from gateway.config import parse
 from gateway.intake import hearsay
 from gateway.segment import OsFiles, layout
 from protocol.messages import JOURNAL_LANE, LANES
+from tests.faults.trap import Trap, kill_self
 
 TELEMETRY = "telemetry-"
 """Begins the names of telemetry files that were kept."""
 
-
-def kill_self() -> None:
-    """End at once, as by kill -9."""
-    os.kill(os.getpid(), signal.SIGKILL)
+IN_A_CHILD = "_in_a_child"
+"""Computes a task, of `gateway.compute.Compute`."""
 
 
 def hang() -> None:
@@ -110,6 +108,7 @@ class KillingFiles(OsFiles):
     die: Callable[[], None] = kill_self
     armed: Callable[[], bool] = lambda: True
     limit: Path | None = None
+    trap: Trap | None = None
     passed: Counter[str] = field(default_factory=Counter)
     _paths: dict[int, Path] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
@@ -119,14 +118,20 @@ class KillingFiles(OsFiles):
         name = point_name(self.data, path, operation)
         with self._lock:
             self.passed[name] += self.armed()
-            here = name == self.point and self.passed[name] == self.hit and self.armed()
-        if here and self.when == "half" and half is not None:
+            when = self._when(name)
+        if when == "half" and half is not None:
             half()
-        if here and self.when != "after":
+        if when in ("before", "half"):
             self.die()
         yield
-        if here:
+        if when:
             self.die()
+
+    def _when(self, name: str) -> str:
+        """Say when to die at this passing of a point, "" to live on."""
+        if name == self.point and self.passed[name] == self.hit and self.armed():
+            return self.when
+        return self.trap.passes(name) if self.trap is not None else ""
 
     def mkdir(self, path: Path) -> None:
         """Make a directory, perhaps the last thing done."""
@@ -221,6 +226,7 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--archive", type=Path)
     parser.add_argument("--limit", type=Path)
     parser.add_argument("--wall", type=Path)
+    parser.add_argument("--trap", type=Path)
     parser.add_argument("--hear", type=float)
     parser.add_argument("--armed", type=int, default=0)
     parser.add_argument("--hang", action="store_true")
@@ -240,6 +246,9 @@ def main(arguments: list[str]) -> None:
         timer.daemon = True
         timer.start()
     files.limit = options.limit
+    if options.trap is not None:
+        files.trap = trap = Trap(options.trap)
+        setattr(compute.Compute, IN_A_CHILD, trap.around(getattr(compute.Compute, IN_A_CHILD), lambda _: "task"))
     if options.wall is not None:
         vars(pipeline)["Clock"] = partial(Clock, wall=partial(wrong_wall, options.wall))
         vars(pipeline)["vouched"] = partial(says, options.wall)
@@ -251,40 +260,9 @@ def main(arguments: list[str]) -> None:
     file = renew.File(str(options.config), lambda: parse(options.config.read_text(), str(options.config)))
     asyncio.run(pipeline.run(config, files=files, on_ready=running.append, file=file))
     if options.list:
-        _say(json.dumps(dict(sorted(files.passed.items()))))
-
-
-def _say(what: object) -> None:
-    sys.stdout.write(f"{what}\n")
-    sys.stdout.flush()
-
-
-def nursery() -> None:
-    """Take lines [log, arguments...] in JSON; for each, print a victim's pid and, when it has ended, its exit code."""
-    for line in sys.stdin:
-        log, *arguments = json.loads(line)
-        pid = os.fork()
-        if not pid:
-            _live(log, arguments)
-        _say(pid)
-        _say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-
-
-def _live(log: str, arguments: list[str]) -> NoReturn:
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    try:
-        main(arguments)
-    except BaseException:  # noqa: BLE001 - a fork must not return into its parent's code
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
+        sys.stdout.write(json.dumps(dict(sorted(files.passed.items()))) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--nursery"]:
-        nursery()
-    else:
-        main(sys.argv[1:])
+    main(sys.argv[1:])

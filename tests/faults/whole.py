@@ -27,6 +27,7 @@ from gateway.records import (
     Record,
     Tally,
     TickRecord,
+    complete,
 )
 from protocol import frame
 from protocol.columns import decode_windows, encode_state
@@ -108,8 +109,8 @@ class GatewayWitness(Witness):
         opened.spool.close()
 
     def _refer(self, seq: int, record: Record) -> None:
-        complete = recovery.complete(record, len(self.reference.names), lambda: recovery.names_in(self.opened.spool))
-        outputs = self.reference.feed(complete)
+        named = complete(record, len(self.reference.names), lambda: recovery.names_in(self.opened.spool))
+        outputs = self.reference.feed(named)
         for item in outputs.items:
             self.expected.update(_rows(item.rows) if isinstance(item, Closed) else [])
         self.position = seq

@@ -42,6 +42,8 @@ class Rogue:
             case "talking":
                 print("heard on standard output")
                 return Answer(b"said", keep=b"kept " + kept)
+            case "noting":
+                return Answer(b"said", note="all is not well")
             case "long":
                 return Answer(bytes(7 << 20))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from gateway import child
 from gateway.child import Child
+from gateway.tasks.costs import Effort
 from gateway.worker import Order, Reply
 from learning import summary
 from protocol.tasks import Task
@@ -36,12 +39,14 @@ def order(site: Path, job: str, name: str = "rogue", version: int = 1, params: b
 async def test_moments_of_a_series_come_back(site: Path, worker: Child) -> None:
     params = msgspec.msgpack.encode({"series": ["*/flow"], "start": 5})
     reply = await worker.compute(order(site, "daily-1", "moments", 1, params), 60)
-    assert msgspec.structs.replace(reply, content=b"", seconds=0.0) == Reply(
+    assert msgspec.structs.replace(reply, content=b"", seconds=0.0, effort=Effort()) == Reply(
         "done", readings=2, asked=(5, 0), held=(10, 31)
     )
     found = summary.decode(reply.content)
     assert (found.names, found.count.tolist(), found.mean.tolist()) == (("pump/flow",), [2], [2.0])
-    assert reply.seconds > 0
+    effort = reply.effort
+    assert reply.seconds >= effort.starting > 0
+    assert (effort.series, effort.recorded > 0, effort.sent > 0, effort.took > 0) == (1, True, True, True)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +110,23 @@ async def test_an_idle_process_ends(site: Path, worker: Child, monkeypatch: pyte
     await worker.compute(order(site, "who"), 60)
     await until(lambda: _children() == others, "no process")
     assert (await worker.compute(order(site, "who"), 60)).outcome == "done"
+
+
+TRAIN = """
+import sys
+from gateway.worker import Order, run
+from protocol.tasks import Task
+reply = run(Order(sys.argv[1], Task("state.1.0", 1, "barn", "survey", 1, b"\\x80"), b"", 9, 1 << 30, blocks=1))
+print(reply.outcome, reply.reason, *sys.modules)
+"""
+
+
+def test_what_trains_carries_nothing_of_the_network_and_none_of_what_finds_entry_points(site: Path) -> None:
+    said = subprocess.run([sys.executable, "-c", TRAIN, str(site)], capture_output=True, text=True, check=True)
+    outcome, reason, *modules = said.stdout.split()
+    assert (outcome, reason, "gateway.trainer" in modules) == ("refused", "params", True)
+    heavy = {"asyncio", "ssl", "aiohttp", "aiomqtt", "cryptography", "importlib.metadata", "gateway.pipeline"}
+    assert heavy & set(modules) == set()
 
 
 def _children() -> set[str]:

@@ -16,7 +16,7 @@ from gateway.records import ModelRecord
 from gateway.trainer.heads import Head
 from learning import classifier, features
 from learning.classifier import Classifier
-from learning.models import Batch
+from learning.models import Batch, Softmax
 from protocol.errors import ModelRefused
 from protocol.identity import Signer
 from protocol.manifest import Manifest, digest_of, seal
@@ -37,6 +37,7 @@ def learnt() -> Classifier:
 def mistaken() -> Classifier:
     """Give one that takes each state for another."""
     good = learnt()
+    assert isinstance(good.net, Softmax)
     parts = good.net.parts
     vector = np.concatenate([np.roll(parts["weights"], 1, axis=1).ravel(), np.roll(parts["bias"], 1)])
     return good.with_vector(vector)

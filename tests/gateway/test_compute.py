@@ -21,7 +21,7 @@ from learning.work.sample import sample
 from protocol.bus import MemoryBroker, MemoryBus
 from protocol.identity import Signer
 from protocol.jobs import Question
-from protocol.messages import PartBody
+from protocol.messages import AnswerBody, PartBody
 from protocol.tasks import Task, seal
 from protocol.topics import topic
 from tests.gateway.rogues import site
@@ -37,10 +37,15 @@ class Site:
     """A broker in memory, the gateway's end of it, and what it has answered."""
 
     def __init__(self, data: Path, broker: MemoryBroker, allow: tuple[str, ...], share: tuple[str, ...] = ()) -> None:
-        self.broker, self.bus, self.answers = broker, MemoryBus(broker), list[PartBody]()
+        self.broker, self.bus = broker, MemoryBus(broker)
+        self.answers, self.lean = list[PartBody](), list[bool]()
         queue = Queue(Terms("barn", SIGNER.public, allow))
-        take = self.answers.append
-        self.compute = Compute(self.bus, queue, Tasks(share=share), Clock(), data=data, files=OsFiles(), answer=take)
+        settings, files = Tasks(share=share), OsFiles()
+        self.compute = Compute(self.bus, queue, settings, Clock(), data=data, files=files, answer=self.take)
+
+    def take(self, answer: PartBody | AnswerBody) -> None:
+        self.lean.append(isinstance(answer, AnswerBody))
+        self.answers.append(answer.part() if isinstance(answer, AnswerBody) else answer)
 
     def ask(self, task: Task) -> None:
         self.broker.take(f"{topic('barn', 'tasks')}/{task.job}", seal(task, SIGNER), retain=True)
@@ -79,11 +84,32 @@ async def test_a_task_is_computed_and_answered(site: Path) -> None:
     assert (answer.readings, answer.held, summary.decode(answer.content).mean.tolist()) == (2, (10, 31), [2.0])
 
 
+@pytest.mark.parametrize("lean", [False, True])
+async def test_an_answer_has_names_unless_who_asks_reads_it_without(site: Path, lean: bool) -> None:
+    async with computing(site, allow=("moments",)) as here:
+        here.ask(msgspec.structs.replace(MOMENTS, lean=lean))
+        here.ask(rogue("talking", lean=lean))
+        done, refused = await here.answered(2)
+    assert here.lean == [lean, lean]
+    assert {(one.job, one.outcome, one.reason) for one in (done, refused)} == {
+        ("daily-1", "done", ""),
+        ("talking", "refused", "forbidden"),
+    }
+
+
 async def test_a_task_that_waited_on_the_bus_is_found(site: Path) -> None:
     broker = MemoryBroker()
     broker.take(f"{topic('barn', 'tasks')}/daily-1", seal(MOMENTS, SIGNER), retain=True)
     async with computing(site, broker) as here:
         assert [answer.outcome for answer in await here.answered()] == ["done"]
+
+
+async def test_what_a_task_notes_is_in_the_log_and_in_no_answer(site: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with computing(site) as here:
+        here.ask(rogue("noting"))
+        [answer] = await here.answered()
+        assert (answer.outcome, answer.reason, answer.content) == ("done", "", b"said")
+    assert "tasks: noting: all is not well" in caplog.text
 
 
 async def test_what_is_not_allowed_is_answered_so(site: Path) -> None:

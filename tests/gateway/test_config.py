@@ -133,6 +133,21 @@ def test_durations_and_sizes_are_text_with_units() -> None:
             id="a margin that is none",
         ),
         pytest.param(
+            SHORTEST + "[cascade]\nper_hour = -1",
+            "g.toml: cascade.per_hour = -1: expected 0 to 100000 questions",
+            id="fewer questions than none",
+        ),
+        pytest.param(
+            SHORTEST + '[cascade]\nbytes_per_hour = "9B"',
+            "g.toml: cascade.bytes_per_hour = '9B': expected at least 1KiB: a question takes some hundred bytes",
+            id="less than a question",
+        ),
+        pytest.param(
+            SHORTEST + '[cascade]\nwait = "8d"',
+            "g.toml: cascade.wait = '691200000000000ns': expected 0s to 7d",
+            id="a question that never goes",
+        ),
+        pytest.param(
             SHORTEST + '[models]\npublic_key = "c0ffee"',
             "g.toml: models.public_key = 'c0ffee': expected 64 hex digits, as `cloud run` prints them",
             id="half a key",

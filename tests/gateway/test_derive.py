@@ -14,10 +14,12 @@ from gateway.config import Duration as Ns
 from gateway.derive import Derive
 from gateway.records import (
     NEVER,
+    Alerts,
     ClockRecord,
     Closed,
     ConfigurationRecord,
     Definitions,
+    DropsRecord,
     Learnt,
     ModelRecord,
     Output,
@@ -32,7 +34,7 @@ from learning import baseline
 from protocol.columns import decode_state, encode_state
 from protocol.identity import Signer
 from protocol.manifest import Manifest, digest_of, seal
-from protocol.messages import SeriesDefinition, WindowDefinition
+from protocol.messages import Alert, SeriesDefinition, WindowDefinition
 
 S = 10**9
 CONFIG = PipelineConfig(window=(Window(size=Ns(S)),), clean=(Clean(series="*/t", max=100.0),))
@@ -136,6 +138,25 @@ def test_the_number_of_a_window_definition_never_gets_another_meaning() -> None:
     assert stated == [(1, 10), (0, 10)]
 
 
+@pytest.mark.parametrize("cut", [1, 2, 3, 4, 5])
+def test_a_definition_that_comes_back_states_its_windows_under_its_number_by_the_next_revision(cut: int) -> None:
+    other = PipelineConfig(clean=CONFIG.clean)
+    records: list[Record] = [
+        readings(S, (0, 0.1, 5.0), names=("pump/t",)),
+        *(ConfigurationRecord(S + at, pipeline_text(config)) for at, config in enumerate((other, CONFIG), 1)),
+        readings(S + 3, (0, 0.5, 7.0)),
+        readings(2 * S, (0, 1.5, 7.0)),
+    ]
+    derive, stated = Derive(CONFIG), []
+    for number, record in enumerate(records, 1):
+        rows = [item.rows for item in derive.feed(record).items if isinstance(item, Closed)]
+        stated += [(*part.definition, *part.start, *part.revision, *part.count, *part.mean) for part in rows]
+        if number == cut:
+            derive = Derive.restore(decode_state(encode_state(derive.snapshot())))
+    assert stated == [(0, 0, 0, 1, 5.0), (0, 0, 1, 2, 6.0)]
+    assert closes(derive)
+
+
 def equal(one: Any, two: Any) -> bool:
     return encode_state({"": one}) == encode_state({"": two})
 
@@ -175,6 +196,28 @@ def test_accounting_counts_a_reading_once(hop: int) -> None:
     derive.feed(readings(2 * S, (0, 0.05, 1.0)))
     assert derive.totals.late == 1
     assert closes(derive)
+
+
+@pytest.mark.parametrize(
+    ("clock", "domain"),
+    [(ClockRecord(S, "boot-1", 0, synchronised=True), ""), (ClockRecord(S, "boot-1", 0, synchronised=False), "boot-1")],
+    ids=["UTC", "a clock that is not believed"],
+)
+def test_what_the_broker_drops_is_an_alert_of_no_series_in_our_own_time(clock: ClockRecord, domain: str) -> None:
+    derive = Derive(PipelineConfig())
+    derive.feed(clock)
+    assert derive.feed(DropsRecord(2 * S, 30)).items == [Alerts([Alert([], 2 * S, 0, 2 * S, 30.0, "broker")], domain)]
+    assert derive.feed(DropsRecord(3 * S, 40)).items == []
+    again = Derive.restore(decode_state(encode_state(derive.snapshot())))
+    due = again.due()
+    assert again.feed(TickRecord(due)).items == [Alerts([Alert([], due, 0, due, 10.0, "broker")], domain)]
+    assert (again.drops, again.totals.alerts, again.totals.raised) == (40, 2, {"broker": 2})
+
+
+def test_a_checkpoint_of_before_there_were_such_alerts_is_read() -> None:
+    state = Derive(PipelineConfig()).snapshot()
+    del state["bursts"]
+    assert (Derive.restore(state).drops, Derive.restore(state).due()) == (0, NEVER)
 
 
 def configuration(stamp: int, *names: str) -> ConfigurationRecord:

@@ -18,6 +18,7 @@ from gateway.journal import Checkpoints, Journal, decode_record, encode_record
 from gateway.records import (
     ClockRecord,
     ConfigurationRecord,
+    DropsRecord,
     Readings,
     ReadingsRecord,
     Recent,
@@ -85,6 +86,7 @@ RECORDS: dict[str, Record] = {
     "configuration": ConfigurationRecord(5, '{"clean":[]}'),
     "clock": ClockRecord(6, "f3a1", 123_456_789, synchronised=False),
     "clock, set": ClockRecord(7, "f3a1", 123_456_799, synchronised=True, leap=0, shift=-5, offset=-5),
+    "drops": DropsRecord(8, 1 << 40),
     "whose times are ours": replace(readings(8, 9), ours=np.array([0, 3], np.int32)),
 }
 
@@ -138,9 +140,9 @@ def test_a_body_that_is_no_record_is_refused_by_reason(kind: Kind, body: bytes, 
 def test_records_are_replayed_in_order_from_any_position(journal: Journal) -> None:
     for record in RECORDS.values():
         journal.append(record)
-    assert (journal.commit(), journal.durable, journal.next) == (8, 8, 9)
+    assert (journal.commit(), journal.durable, journal.next) == (9, 9, 10)
     assert [bits(record) for _, record in journal.records(1)] == [bits(record) for record in RECORDS.values()]
-    assert [position for position, _ in journal.records(4)] == [4, 5, 6, 7, 8]
+    assert [position for position, _ in journal.records(4)] == [4, 5, 6, 7, 8, 9]
 
 
 def test_what_was_not_committed_is_not_replayed(tmp_path: Path) -> None:

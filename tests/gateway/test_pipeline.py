@@ -20,6 +20,7 @@ from gateway import outward, pipeline, recovery
 from gateway.clock import Clock
 from gateway.config import Broker, Duration, GatewayConfig, Http, Journal, Rule, Size, Source, Time, Window
 from gateway.derive import Derive
+from gateway.intake.drops import Drops
 from gateway.journal import Checkpoints
 from gateway.pipeline import Pipeline
 from gateway.records import Arrivals
@@ -28,6 +29,7 @@ from gateway.spool import Spool
 from protocol import frame
 from protocol.columns import decode_windows
 from protocol.errors import JournalUnusable
+from protocol.messages import Alert
 from tests.fake_broker import FakeBroker, Peer, publish
 from tests.journeys.processes import get
 from tests.waiting import DEADLINE_S, until
@@ -147,7 +149,7 @@ async def test_an_alert_goes_out_at_once_before_the_commit_that_its_acknowledgem
         disk.hold.set()
         assert await acknowledged(peer, 1) == {1}
         assert gateway.vitals().totals.alerts == 1
-    assert alerted(tmp_path) == [alert["start"]]
+    assert [one.start for one in alerted(tmp_path)] == [alert["start"]]
 
 
 async def test_a_message_that_cannot_be_read_is_acknowledged_like_any_other(
@@ -279,6 +281,16 @@ async def test_a_gateway_starts_on_a_full_disk(tmp_path: Path, fake_broker: Fake
     assert stated(tmp_path) == 1
 
 
+async def test_drops_that_were_written_down_before_a_kill_and_not_told_raise_one_alert(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "broker.json").write_bytes(msgspec.json.encode(Drops(70, 30)))
+    for _ in range(2):
+        async with running(config) as gateway:
+            assert gateway.at.derive.drops == 30
+    assert [(one.series, one.rule, one.score) for one in alerted(tmp_path)] == [([], "broker", 30.0)]
+
+
 async def test_a_changed_configuration_is_a_record_and_the_same_one_is_not(tmp_path: Path) -> None:
     config = configuration(tmp_path)
     changed = msgspec.structs.replace(config, window=(Window(size=Duration(80 * MS)),))
@@ -324,12 +336,12 @@ def stated(directory: Path) -> int:
     return sum(int(decode_windows(body.columns).count.sum()) for body in bodies)
 
 
-def alerted(directory: Path) -> list[int]:
-    """When the windows began that the spooled alerts are about."""
+def alerted(directory: Path) -> list[Alert]:
+    """Give the spooled alerts."""
     spool = Spool.open(OsFiles(), directory / "data" / "spool", configuration(directory).spool, new_epoch=lambda: 1)
     bodies = [frame.load(held.kind, held.body) for held in spool.each("alerts")]
     spool.close()
-    return [alert.start for body in bodies for alert in body.alerts]
+    return [alert for body in bodies for alert in body.alerts]
 
 
 def checkpointed(directory: Path) -> Derive:

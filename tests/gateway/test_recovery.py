@@ -25,6 +25,7 @@ from gateway.records import (
     Swapped,
     Tally,
     TickRecord,
+    complete,
     no_readings,
     no_recent,
 )
@@ -250,7 +251,7 @@ COMPLETE = [
 
 @pytest.mark.parametrize(("known", "stored", "names"), [row[1:] for row in COMPLETE], ids=[row[0] for row in COMPLETE])
 def test_a_record_names_what_is_missing_before_it(known: int, stored: ReadingsRecord, names: list[str]) -> None:
-    completed = recovery.complete(stored, known)
+    completed = complete(stored, known)
     assert isinstance(completed, ReadingsRecord)
     assert completed.names == names
     assert completed.readings is stored.readings
@@ -329,14 +330,19 @@ def memory(*packet_ids: int) -> Recent:
     [(0, []), (2, [3, 4]), (3, [2, 3, 4]), (9, [1, 2, 3, 4])],
 )
 def test_only_the_newest_messages_are_remembered(bound: int, expected: list[int]) -> None:
-    joined = recovery.remember(memory(1, 2), memory(3, 4), bound)
-    assert joined.packet_ids.tolist() == expected
-    assert joined.hashes.tolist() == [number * 7 for number in expected]
+    at = recovery.Replayed(Derive(PipelineConfig()))
+    at.remember(memory(1, 2), bound)
+    at.remember(memory(3, 4), bound)
+    assert at.recent.packet_ids.tolist() == expected
+    assert at.recent.hashes.tolist() == [number * 7 for number in expected]
 
 
-def test_a_record_without_such_messages_changes_no_memory() -> None:
-    old = memory(1, 2)
-    assert recovery.remember(old, no_recent(), 1) is old
+def test_messages_of_many_records_are_remembered_and_those_without_any_change_nothing() -> None:
+    at = recovery.Replayed(Derive(PipelineConfig()))
+    for number in range(3 * recovery.JOINED):
+        at.remember(memory(number), 100)
+        at.remember(no_recent(), 100)
+    assert at.recent.packet_ids.tolist() == [*range(3 * recovery.JOINED)][-100:]
 
 
 def test_rerun_applies_another_configuration_to_everything(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from gateway.config import (
     Broker,
+    Cascade,
     Classify,
     Clean,
     Duration,
@@ -64,6 +65,7 @@ def test_nothing_differs_from_itself() -> None:
         ({"bus": Broker()}, ["bus"], ["bus"]),
         ({"tasks": Tasks(allow=())}, ["tasks.allow"], ["bus"]),
         ({"classify": Classify(margin=0.1)}, ["classify.margin"], []),
+        ({"cascade": Cascade(per_hour=9)}, ["cascade.per_hour"], []),
         ({"models": Models()}, ["models.public_key"], ["bus"]),
         ({"score": (Score(name="pumps"),)}, ["score"], ["bus"]),
     ],

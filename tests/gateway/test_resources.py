@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway import yardstick
 from gateway.resources import Machine, have_changed, look
-from gateway.tasks.costs import MAX_NAMES, Costs
+from gateway.tasks.costs import MAX_NAMES, Costs, Effort
 from protocol.jobs import Cost, Resources, Status, read_status
 
 PI = {
@@ -66,20 +67,34 @@ def test_only_what_matters_is_said_anew(change: dict[str, Any], *, counts: bool)
     assert have_changed(HAD, msgspec.structs.replace(HAD, **change)) is counts
 
 
-def test_costs_are_those_of_the_newest_and_of_all_before_it() -> None:
+def test_what_was_measured_before_counts_half_and_large_tasks_tell() -> None:
     costs = Costs()
-    costs.note("moments", 0.4, 1_000_000, 500)
-    costs.note("moments", 0.4, 2_000_000, 300)
-    costs.note("spectrum", 9.0, 10, 100)
-    assert costs.all() == {"moments": Cost((0.4 + 0.2) / 2, 3_000_000, 500)}
+    costs.note("moments", Effort(work=0.4, series=10, sent=500), 1_000_000)
+    costs.note("moments", Effort(work=0.4, series=20, sent=300), 2_000_000)
+    costs.note("spectrum", Effort(work=9.0), 10)
+    assert costs.all() == {"moments": Cost((0.2 + 0.4) / 2.5, 3_000_000, 300, 20)}
+
+
+def test_starting_and_reading_as_recorded_are_told_apart() -> None:
+    costs = Costs()
+    costs.guess = 0.5
+    assert (costs.reading, costs.starting, costs.slowed) == (0.5, 0.0, 0.0)
+    costs.note("moments", Effort(0.5, 0.25, 1.25, recorded=5_000_000, took=4.0), 10)
+    assert (costs.reading, costs.starting, costs.slowed) == (0.25, 0.25, 2.0)
+    costs.note("moments", Effort(0.5, 0.05, 9.0, recorded=10, took=0.0), 10)
+    assert (costs.reading, costs.starting, costs.slowed) == (0.25, 0.15, 1.5)
 
 
 def test_so_many_tasks_are_remembered() -> None:
     costs = Costs()
     for number in range(MAX_NAMES + 1):
-        costs.note(f"task-{number}", 1.0, 1_000_000, 0)
+        costs.note(f"task-{number}", Effort(1.0), 1_000_000)
     assert len(costs.all()) == MAX_NAMES
     assert "task-0" not in costs.all()
+
+
+def test_a_machine_says_how_fast_it_reads_before_it_has_read() -> None:
+    assert yardstick.seconds() > 0.0
 
 
 def test_a_status_is_read_and_what_is_none_reads_as_offline() -> None:

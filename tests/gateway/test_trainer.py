@@ -10,18 +10,31 @@ import msgspec
 import numpy as np
 import pytest
 
+from gateway.pack import Pack
 from gateway.records import Readings
 from gateway.tasks import Answer
+from gateway.tasks.told import Told
 from gateway.trainer.dataset import Examples, Gathered, gather, split
 from gateway.trainer.heads import MAX_HEADS, Head, heads_in, newest
 from gateway.trainer.learn import Owed, SurveyTask, TrainTask
 from learning import classifier, spread, updates
 from learning.classifier import Classifier
+from protocol import frame
 from protocol.columns import decode_state
 from protocol.errors import TaskRefused
 from protocol.manifest import digest_of
+from protocol.messages import AnswerBody, Cover, PartBody
 from protocol.tasks import Task
-from protocol.training import Dataset, Given, Learning, Survey, Surveyed, Train, Trained
+from protocol.training import (
+    Dataset,
+    Given,
+    Learning,
+    Survey,
+    Surveyed,
+    Train,
+    Trained,
+    read_trained,
+)
 
 DATASET = Dataset(("x", "y"), "state", 3, samples=16, hop=8)
 NAMES = ["pump/x", "pump/y", "pump/state", "mill/x"]
@@ -35,6 +48,8 @@ class Held:
     names: Sequence[str] = field(default_factory=lambda: list(NAMES))
     shared: Sequence[str] = ()
     reads: int = 0
+    answers: Sequence[Told] = ()
+    patterns: Sequence[str] = ("*/x", "*/y", "*/state")
 
     @property
     def position(self) -> int:
@@ -45,8 +60,12 @@ class Held:
         times = [time for _, time, _ in self.rows]
         return (min(times), max(times) + 1) if times else (0, 0)
 
+    def told(self, model: str) -> Sequence[Told]:
+        assert model == "state"
+        return self.answers
+
     def batches(self, patterns: Sequence[str], start: int = 0, end: int = 0, *, after: int = 0) -> Iterator[Readings]:
-        assert (list(patterns), start, end) == (["*/x", "*/y", "*/state"], 0, 0)
+        assert (list(patterns), start, end) == (list(self.patterns), 0, 0)
         self.reads += 1
         for at in range(after, len(self.rows), 10):
             series, time, value = zip(*self.rows[at : at + 10], strict=True)
@@ -156,6 +175,13 @@ def test_a_survey_says_how_many_windows_there_are_and_how_they_spread() -> None:
     assert (answer.readings, answer.held) == (len(ROWS), past.held)
 
 
+@pytest.mark.parametrize("learn", [True, False])
+def test_a_gateway_says_why_its_last_update_was_refused_and_learns_as_if_it_had_not(*, learn: bool) -> None:
+    plain, told = (train(Held(ROWS), learn=learn, refused=why)[1] for why in ("", "outlier: of norm 9"))
+    assert (plain.note, told.note) == ("", "the last update was refused: outlier: of norm 9")
+    assert told._replace(note="") == plain
+
+
 def test_an_update_is_what_learning_changed_and_scores_are_of_what_was_held_out() -> None:
     trained, answer = train(Held(ROWS))
     begun = base()
@@ -249,7 +275,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "no channels": (lambda: SurveyTask()(asked(Survey(Dataset((), "s", 1, 8, 8))), Held(ROWS), b""), "params"),
     "features we have not": (
         lambda: SurveyTask()(asked(Survey(msgspec.structs.replace(DATASET, features="x/1"))), Held(ROWS), b""),
-        "params",
+        "features",
     ),
 }
 
@@ -277,3 +303,47 @@ def assert_same(found: dict[str, Examples], expected: dict[str, Examples]) -> No
     for name, own in found.items():
         for column, other in zip(own, expected[name], strict=True):
             np.testing.assert_array_equal(column, other)
+
+
+# On the wire.
+
+PEOPLE = Dataset(("x", "y", "z"), "label", 6, samples=128, hop=64, features="motion/1")
+"""That of the people in `tests/bench/learning_fleet`: a perceptron of 7,558 parameters."""
+
+
+def walks() -> Held:
+    """Give 30 windows of six kinds of motion."""
+    rng = np.random.default_rng(3)
+    time = np.arange(33 * 64) * 20
+    rows = [
+        (series, int(at), float(value))
+        for series in range(3)
+        for at, value in zip(time, rng.normal(scale=1 + time // (6 * 64 * 20)), strict=True)
+    ]
+    names = ["phone/x", "phone/y", "phone/z", "phone/label"]
+    labels = [(3, int(at), float(at // (6 * 64 * 20))) for at in time[:: 6 * 64]]
+    return Held(rows + labels, names, patterns=("*/x", "*/y", "*/z", "*/label"))
+
+
+@pytest.mark.parametrize(
+    ("codec", "lean", "most"),
+    [("i8", True, 7_830), ("i8", False, 8_010), ("topk", True, 350), ("topk", False, 520)],
+)
+def test_an_update_of_7558_parameters_is_so_long_on_the_wire(codec: Any, lean: bool, most: int) -> None:
+    rng = np.random.default_rng(1)
+    begun = classifier.begin(PEOPLE, Learning("perceptron"), spread.of(gather(PEOPLE, walks())[0]["phone"].x), rng)
+    assert len(begun.vector) == 7_558
+    given = Given(classifier.encode(begun), classifier.encode(begun))
+    named = ("person-03-i8.12.10", 1_764_000_000 % (1 << 30), "barn", "train", 1)
+    params = msgspec.msgpack.encode(Train("person-03-i8", 10, codec=codec))
+    task = Task(*named, params, msgspec.msgpack.encode(given), lean=lean)
+    found = TrainTask()(task, walks(), b"")
+    stamps = (1_764_000_000 * 10**9, 1_764_000_999 * 10**9)
+    part = PartBody(Cover(700, 3), *named[:2], *named[3:], "done", "", found.content, stamps[1], 1.25, 6_400)
+    part = msgspec.structs.replace(part, held=stamps)
+    packed = Pack(1, {}).part(AnswerBody.of(part) if lean else part)
+    sent = frame.encode(packed.kind, packed.body, lane=2, seq=40)
+    assert most - 60 < len(sent) <= most
+    trained = read_trained(found.content)
+    assert trained.scores.keys() == {"base", "active", "local", "personal"}
+    assert updates.codec_of(trained.payload, 7_558) == codec

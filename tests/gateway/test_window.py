@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import config
+from gateway.clean import in_order
 from gateway.records import NEVER, Readings
 from gateway.window import Windowing
+from gateway.window.absent import MOST
 from gateway.window.moments import combine, gather, join, merge, select
 from protocol.messages import WINDOW_DTYPES, WindowRows
 from protocol.settings import Duration
@@ -90,7 +92,7 @@ class Bench:
 
     def feed(self, at: float, *readings: Reading) -> list[Row]:
         self.recorded += len(readings)
-        return self._passed(*self.windowing.feed(columns(self.names, readings), seconds(at)))
+        return self._passed(*self.windowing.feed(in_order(columns(self.names, readings))[0], seconds(at)))
 
     def tick(self, at: float) -> list[Row]:
         return self._passed(*self.windowing.tick(seconds(at)))
@@ -398,6 +400,143 @@ def test_a_definition_that_stays_takes_its_new_lateness_and_never_revives_what_i
     assert edge.feed(26, ("a/x", 12, 6.0)) == [row("a/x", 10, 2.0, 6.0, revision=1)]
 
 
+Step = tuple[float, Reading | bool, list[Row]]  # at, a reading or whether the definition is there from here on, rows
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["", "across restarts"])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param(
+            [
+                (1, ("a/x", 1, 1.0), []),
+                (2, False, [row("a/x", 0, 1.0)]),
+                (3, ("a/x", 3, 9.0), []),
+                (4, True, []),
+                (5, ("a/x", 5, 2.0), []),
+                (11, ("a/x", 11, 3.0), [row("a/x", 0, 1.0, 2.0, revision=1)]),
+                (12, ("a/x", 6, 4.0), [row("a/x", 0, 1.0, 2.0, 4.0, revision=2)]),
+            ],
+            id="what had not ended is open again",
+        ),
+        pytest.param(
+            [
+                (1, ("a/x", 1, 1.0), []),
+                (11, ("a/x", 11, 2.0), [row("a/x", 0, 1.0)]),
+                (12, ("a/x", 2, 3.0), [row("a/x", 0, 1.0, 3.0, revision=1)]),
+                (13, False, [row("a/x", 10, 2.0)]),
+                (24, ("a/x", 24, 9.0), []),
+                (25, True, []),
+                (26, ("a/x", 5, 4.0), [row("a/x", 0, 1.0, 3.0, 4.0, revision=2)]),
+                (27, ("a/x", 15, 5.0), [row("a/x", 10, 2.0, 5.0, revision=1)]),
+                (31, ("a/x", 31, 6.0), []),
+            ],
+            id="what ended before or meanwhile is revised",
+        ),
+        pytest.param(
+            [
+                (1, ("a/x", 1, 1.0), []),
+                (2, False, [row("a/x", 0, 1.0)]),
+                (31, ("a/x", 31, 9.0), []),
+                (32, True, []),
+                (33, ("a/x", 5, 4.0), []),
+                (34, ("a/x", 41, 4.0), []),
+            ],
+            id="what may be revised no more is late",
+        ),
+        pytest.param(
+            [
+                (1, ("a/x", 1, 1.0), []),
+                (2, False, [row("a/x", 0, 1.0)]),
+                (3, True, []),
+                (4, ("a/x", 4, 2.0), []),
+                (5, False, [row("a/x", 0, 1.0, 2.0, revision=1)]),
+                (6, True, []),
+                (11, ("a/x", 11, 3.0), [row("a/x", 0, 1.0, 2.0, revision=2)]),
+            ],
+            id="there and back again, twice",
+        ),
+    ],
+)
+def test_a_definition_that_comes_back_says_nothing_again_by_a_lower_revision(
+    steps: list[Step], *, restarts: bool
+) -> None:
+    edge = Bench(window(10))
+    for at, step, rows in steps:
+        if restarts:
+            edge.restart()
+        if isinstance(step, bool):
+            assert edge.configure(at, *([window(10)] if step else [])) == rows
+        else:
+            assert edge.feed(at, step) == rows
+
+
+def test_a_definition_that_comes_back_in_another_clock_domain_begins_there_and_is_back_behind_what_it_said() -> None:
+    edge, series = Bench(window(10)), np.array([0], np.int32)
+    edge.feed(1, ("a/x", 1, 1.0))
+    assert edge.configure(2) == [row("a/x", 0, 1.0)]
+    assert edge.windowing.leave(series)[0].rows == 0
+    edge.windowing.drift(series)
+    edge.configure(3, window(10))
+    edge.feed(4, ("a/x", 4, 2.0))
+    assert edge.feed(5, ("a/x", 15, 3.0)) == [row("a/x", 0, 2.0)]  # of another domain: another key
+    edge.configure(6)
+    edge.windowing.land()
+    edge.windowing.landed()
+    edge.configure(7, window(10))
+    assert edge.feed(8, ("a/x", 9, 4.0)) == []
+    assert edge.late == 1
+
+
+def test_a_device_that_came_while_a_definition_was_away_is_in_its_windows_too() -> None:
+    edge = Bench(window(10))
+    edge.configure(1)
+    edge.names.append("c/x")
+    edge.windowing.define(["c/x"])
+    edge.configure(2, window(10))
+    edge.feed(3, ("c/x", 3, 1.0))
+    assert edge.feed(11, ("c/x", 11, 2.0)) == [row("c/x", 0, 1.0)]
+
+
+def test_a_checkpoint_of_before_any_definition_was_remembered_is_read() -> None:
+    edge = Bench(window(10))
+    edge.feed(1, ("a/x", 1, 1.0))
+    state = edge.windowing.snapshot()
+    del state["absent"]
+    edge.windowing = Windowing(edge.config)
+    edge.windowing.define(edge.names)
+    edge.windowing.restore(state)
+    assert edge.feed(11, ("a/x", 11, 2.0)) == [row("a/x", 0, 1.0)]
+
+
+def test_a_definition_that_comes_back_may_have_another_lateness() -> None:
+    edge = Bench(window(10))
+    edge.feed(1, ("a/x", 1, 1.0))
+    assert edge.configure(2) == [row("a/x", 0, 1.0)]
+    assert edge.configure(3, window(10, lateness=5, late="drop")) == []
+    assert edge.feed(14, ("a/x", 14, 2.0)) == []
+    assert edge.feed(15, ("a/x", 15, 3.0)) == [row("a/x", 0, 1.0, revision=1)]
+
+
+def test_of_too_many_definitions_that_are_away_the_first_to_leave_is_forgotten_and_their_memory_is_given_back() -> None:
+    edge = Bench(window(10))
+    edge.feed(1, ("a/x", 1, 1.0))
+    for size in range(11, 11 + MOST):
+        edge.configure(2, window(size))
+        edge.feed(2, ("a/x", 2, 2.0))
+    assert edge.windowing.windows == 1 + MOST
+    edge.configure(3)
+    assert edge.windowing.windows == MOST
+    edge.configure(4, window(10), window(11))
+    edge.feed(5, ("a/x", 5, 3.0))
+    again = row("a/x", 0, 2.0, 3.0, revision=1, definition=1)
+    assert edge.feed(12, ("a/x", 12, 4.0)) == [row("a/x", 0, 3.0), again]
+    edge.configure(13)
+    edge.feed(100, ("a/x", 100, 9.0))
+    edge.windowing.snapshot()
+    assert (edge.windowing.windows, edge.windowing.nbytes) == (0, 0)
+
+
 # Against a slow exact model
 
 
@@ -530,6 +669,29 @@ def test_a_snapshot_at_any_step_goes_on_bit_for_bit(
             second.restart()
         assert repr(first.feed(now, *readings)) == repr(second.feed(now, *readings))
         assert first.windowing.due() == second.windowing.due()
+    assert flat(first.windowing.snapshot()) == flat(second.windowing.snapshot())
+
+
+@settings(max_examples=100, deadline=None)
+@given(steps, st.data())
+def test_however_definitions_come_and_go_revisions_grow_and_a_snapshot_goes_on_bit_for_bit(
+    steps: list[tuple[int, list[Reading]]], data: st.DataObject
+) -> None:
+    choice = [window(10), window(10, late="drop", lateness=3), window(20, 5, revise_for=9), window(6, 2)]
+    kinds = st.lists(st.sampled_from(choice), unique_by=lambda one: int(one.size), max_size=2)
+    first, second = Bench(choice[0]), Bench(choice[0])
+    now, last = 0, dict[tuple[float, str, float], int]()
+    for wait, readings in steps:
+        now += wait
+        if data.draw(st.booleans()):
+            second.restart()
+        before, windows = first.config.window, data.draw(kinds)
+        said = [(before, first.configure(now, *windows)), (windows, first.feed(now, *readings))]
+        assert repr([rows for _, rows in said]) == repr([second.configure(now, *windows), second.feed(now, *readings)])
+        for there, one in ((there, one) for there, rows in said for one in rows):
+            key = (float(there[one.definition].size), one.series, one.start)
+            assert one.revision > last.get(key, -1)
+            last[key] = one.revision
     assert flat(first.windowing.snapshot()) == flat(second.windowing.snapshot())
 
 

@@ -28,6 +28,7 @@ from protocol.messages import (
     JOURNAL_LANE,
     Alert,
     AlertsBody,
+    AnswerBody,
     Cover,
     DefinitionsBody,
     Hello,
@@ -38,6 +39,7 @@ from protocol.messages import (
     Mark,
     Moments,
     PartBody,
+    QuestionsBody,
     Receipt,
     Refusal,
     ReportBody,
@@ -87,6 +89,21 @@ MESSAGES: list[tuple[Kind, int, msgspec.Struct]] = [
         2,
         PartBody(
             Cover(7, 1), "activity-3", 2, "train", 1, "done", "", b"\x00\xff", START, 1.5, 6400, (1, START), (7, START)
+        ),
+    ),
+    (
+        Kind.ANSWER,
+        2,
+        AnswerBody(
+            Cover(7, 1), "activity-3", 2, "train", 1, 1, b"\x00\xff", START, 1500, 6400, (7, START), (1, START), "few"
+        ),
+    ),
+    (
+        Kind.QUESTIONS,
+        2,
+        QuestionsBody(
+            *(Cover(7, 1), "activity", 4, bytes(range(32)), ["pump-1", "Öl"], [START, START + 5], [2_540_000_000, 0]),
+            *(bytes.fromhex("003c 00c0 ff7b 0000 0100 66ae"), START + 9, START - 7),
         ),
     ),
     (
@@ -212,6 +229,7 @@ def journal_records() -> Iterator[tuple[Kind, bytes, Any]]:
     model = a_model()
     model_state = {"stamp": START, "manifest": model.manifest, "content": model.content}
     yield *encode_record(model), model_state
+    yield *encode_record(records.DropsRecord(START, 30)), {"stamp": START, "total": 30}
     yield Kind.CHECKPOINT, columns.encode_state(STATE), STATE
 
 

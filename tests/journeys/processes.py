@@ -11,7 +11,7 @@ from typing import Protocol
 
 import aiohttp
 
-from tests.waiting import until
+from tests.waiting import DEADLINE_S, until
 
 
 async def get(url: str) -> bytes:
@@ -72,9 +72,9 @@ class Child:
         self.process.send_signal(signal.SIGTERM)
         assert await self.ended() == 0, self.said()
 
-    async def ended(self, what: str = "its end") -> int:
+    async def ended(self, what: str = "its end", within: float = DEADLINE_S) -> int:
         """Wait for its end, and give the exit code (negative: the signal)."""
-        await until(lambda: not self.running, what)
+        await until(lambda: not self.running, what, within=within)
         return await self.process.wait()
 
     async def close(self) -> None:

@@ -1,7 +1,9 @@
-"""What the broker acknowledges to devices and then drops, because the gateway is away, is noticed when it is back."""
+"""What the broker acknowledges to devices and then drops, because the gateway is away, is noticed when it is back: in
+its metrics, in the ledger, and as an alert, here and in the cloud."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +16,23 @@ from cli.doctor.probe.line import Account, Line
 from cloud.app import API, create_app
 from cloud.config import parse
 from cloud.store import Store
+from cloud.store.answers import AlertView
 from gateway.config import Broker, GatewayConfig, Source, Uplink
 from gateway.intake import hearsay
+from protocol.topics import topic
 from tests.at_work import at_work
 from tests.waiting import until
 
 QUEUE = 50
 SENT = 80
+
+
+async def listen(config: GatewayConfig) -> Line:
+    """Listen to alerts, as somebody near the gateway does."""
+    account = Account(config.devices, "listener", None)
+    line = await Line.open(account, account.hello("1"))
+    await line.subscribe(mqtt5.TopicFilter(topic(config.name, "alerts")))
+    return line
 
 
 async def publish(config: GatewayConfig, number: int) -> None:
@@ -34,7 +46,7 @@ async def publish(config: GatewayConfig, number: int) -> None:
     await line.close()
 
 
-async def test_what_the_broker_drops_while_the_gateway_is_away_is_in_its_metrics_and_in_the_ledger(
+async def test_what_the_broker_drops_while_the_gateway_is_away_is_noticed_declared_and_alerted(
     mosquitto: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hearsay, "EVERY_S", 0.05)
@@ -52,10 +64,25 @@ async def test_what_the_broker_drops_while_the_gateway_is_away_is_in_its_metrics
             await until(lambda: gateway.inward.intake is not None and gateway.inward.intake.connected, "connected")
             await until((tmp_path / "data" / "broker.json").exists, "the broker's word before")
         await publish(config, SENT)
+        near = await listen(config)
         async with at_work(config) as gateway:
             await until(lambda: gateway.vitals().totals.recorded == QUEUE, "what the broker kept")
             await until(lambda: gateway.vitals().broker_drops == SENT - QUEUE, "what it says it did not keep")
             await until(lambda: declared(app[API].store), "it is declared to the cloud")
+            await until(lambda: near.messages, "it is alerted here")
+            await until(lambda: alerted(app[API].store), "it is alerted in the cloud")
+        async with at_work(config) as gateway:
+            await until(lambda: gateway.inward.intake is not None and gateway.inward.intake.connected, "once more")
+        [there], [here] = await alerted(app[API].store), near.messages
+        await near.close()
+        said = json.loads(here.payload)
+        assert (there.start, there.stamp) == (said["start"], said["stamp"])
+        assert (there.series, there.rule, there.score) == (said["series"], said["rule"], said["score"])
+        assert (said["series"], said["rule"], said["score"]) == ([], "broker", SENT - QUEUE)
+
+
+async def alerted(store: Store) -> list[AlertView]:
+    return (await store.alerts("edge", (1 << 63) - 1, 10)).alerts
 
 
 async def declared(store: Store) -> bool:

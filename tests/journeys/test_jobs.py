@@ -134,3 +134,50 @@ async def test_at_the_deadline_the_result_says_who_is_missing_and_a_killed_cloud
     assert (found["state"], found["reason"], found["complete"]) == ("done", "deadline", 0.5), found
     assert {one["gateway"]: one["state"] for one in found["each"]} == {sites[0].name: "done", sites[1].name: "open"}
     assert found["readings"] == len(values)
+
+
+STANDING = """
+[[job]]
+name = "often"
+work = "moments"
+series = ["*/x"]
+every = "10s"
+over = "1h"
+wait = "0s"
+keep = ["*.count"]
+"""
+
+
+async def test_a_standing_job_fills_a_series_also_after_its_cloud_was_killed(
+    tmp_path: Path, embedded_broker: EmbeddedBroker, free_port: Callable[[], int]
+) -> None:
+    fleet = Askers(tmp_path, embedded_broker.url, free_port, STANDING, values='values = { x = "x" }')
+    site = fleet.site(0)
+
+    async def rows() -> list[tuple[int, float]]:
+        """Start and value of the windows of the job's only series."""
+        found = await fleet.cloud.series("cloud")
+        if "often/pump/x.count" not in found:
+            return []
+        page = await fleet.cloud.ask(f"/v1/windows?series={found['often/pump/x.count']}")
+        return [(row["start"], row["mean"]) for row in page["windows"]]
+
+    async def whole(rows_before: int) -> bool:
+        """Whether there are more rows, the newest of all readings."""
+        found = await rows()
+        return len(found) > rows_before and found[-1][1] == 500
+
+    async with running(site):
+        async with fleet.cloud.running() as cloud:
+            await measure(site, 0)
+            await until(lambda: whole(0), "a run is in the series", within=60)
+            await cloud.kill()
+        async with fleet.cloud.running():
+            before = len(await rows())
+            await until(lambda: whole(before), "the next one too", within=60)
+            starts = [start for start, _ in await rows()]
+            assert all(start % (10 * 10**9) == 0 for start in starts)
+            [told] = (await fleet.cloud.ask("/v1/jobs"))["standing"]
+            assert (told["name"], told["last"] - told["over"], told["lacking"]) == ("often", starts[-1], "")
+            gateways = (await fleet.cloud.ask("/v1/gateways"))["gateways"]
+            assert [one["name"] for one in gateways] == [site.name]

@@ -10,7 +10,7 @@ import pytest
 
 from learning import classifier, features, spread
 from learning.classifier import Classifier
-from learning.models import Batch
+from learning.models import Batch, Perceptron
 from protocol.columns import decode_state, encode_state
 from protocol.errors import ModelRefused
 from protocol.training import MAX_HIDDEN, Dataset, Learning
@@ -50,6 +50,8 @@ def test_learning_makes_another_and_leaves_it_as_it_was() -> None:
 def test_a_head_of_ones_own_leaves_what_is_before_it() -> None:
     made, batch = begun()
     own = made.fitted(batch, np.random.default_rng(2), head=True)
+    assert isinstance(own.net, Perceptron)
+    assert isinstance(made.net, Perceptron)
     assert own.net.parts["into"].tolist() == made.net.parts["into"].tolist()
     assert own.net.parts["out"].tolist() != made.net.parts["out"].tolist()
 

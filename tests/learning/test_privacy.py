@@ -77,6 +77,18 @@ def test_a_training_ends_when_its_budget_is_spent() -> None:
     assert privacy.epsilon(spent, how.delta) <= 8.0 < privacy.epsilon(privacy.charged(how, spent), how.delta)
 
 
+def test_an_update_that_may_have_been_any_other_costs_as_much_as_half_the_noise() -> None:
+    exchanged = Privacy(clip=1.0, noise=3.0, epsilon=8.0, moves=privacy.EXCHANGED)
+    there_or_not = Privacy(clip=1.0, noise=1.5, epsilon=8.0)
+    assert privacy.charged(exchanged, Ledger()) == privacy.charged(there_or_not, Ledger()) == Ledger(2 / 9, 1)
+    assert privacy.releases(exchanged) == privacy.releases(there_or_not) > 0
+
+
+def test_what_is_left_of_a_budget_is_what_it_covers_less_what_was_released() -> None:
+    how = Privacy(clip=1.0, noise=2.0, epsilon=8.0)
+    assert [privacy.releases(how, ledger(2.0, made)) for made in (0, 1, 8, 9, 100)] == [9, 8, 1, 0, 0]
+
+
 @pytest.mark.parametrize("noise", [0.0, -1.0])
 def test_without_noise_nothing_is_released(noise: float) -> None:
     how = Privacy(clip=1.0, noise=noise, epsilon=1e9)

@@ -35,6 +35,27 @@ def test_sgd_is_a_sum_of_directions(how: Step, reached: Flat) -> None:
     np.testing.assert_allclose(walk(how, 3)[0], reached)
 
 
+@pytest.mark.parametrize(
+    ("rows", "weights", "times"),
+    [
+        pytest.param([[3, 0], [3, 0]], [1, 1], 1, id="of one mind"),
+        pytest.param([[1, 1], [1, -1]], [1, 1], 1, id="at right angles"),
+        pytest.param([[1, 2], [1, -2]], [1, 1], 5 / 2, id="apart"),
+        pytest.param([[1, 3], [1, -3]], [3, 1], 10 / (2 * 3.25), id="one weighs more"),
+        pytest.param([[1, 9], [1, -9]], [1, 1], 4, id="far apart"),
+        pytest.param([[1, 9], [-1, -9]], [1, 1], 1, id="nothing is left"),
+    ],
+)
+def test_what_updates_that_pull_apart_come_to_is_stretched(
+    rows: list[list[float]], weights: list[float], times: float
+) -> None:
+    vectors, shares = np.array(rows, np.float32), np.array(weights)
+    combined = np.average(vectors, axis=0, weights=shares).astype(np.float32)
+    got = server.stretched(combined, np.linalg.norm(vectors, axis=1), shares, 4.0)
+    np.testing.assert_allclose(got, times * combined, rtol=1e-6)
+    assert got.dtype == np.float32
+
+
 def test_adam_is_the_recursion() -> None:
     first, second, expected = np.zeros(3), np.zeros(3), START.astype(float)
     for _ in range(3):

@@ -28,6 +28,7 @@ from protocol.messages import (
     WINDOW_DTYPES,
     Alert,
     AlertsBody,
+    AnswerBody,
     Cover,
     DefinitionsBody,
     Hello,
@@ -38,6 +39,7 @@ from protocol.messages import (
     Mark,
     Moments,
     PartBody,
+    QuestionsBody,
     Receipt,
     Refusal,
     ReportBody,
@@ -62,6 +64,10 @@ MESSAGES: dict[Kind, Any] = {
     Kind.STATISTICS: StatisticsBody(Cover(3, 1), "m", 5, [Moments(["Öl"], 3, [0.5], [1e-300])], 1, 2, 3),
     Kind.REPORT: ReportBody(Cover(3, 2), "m", 4, "refused", "expired", "ab" * 32, 6),
     Kind.PART: PartBody(Cover(3, 3), "m-1", 2, "train", 1, "done", "", b"\xff", 6, 0.5, 7, (1, 1 << 62), (2, 3)),
+    Kind.ANSWER: AnswerBody(Cover(3, 3), "m-1", 2, "train", 1, 0, b"\xff", 6, 500, 7, (2, 3), (1, 1 << 62), "few"),
+    Kind.QUESTIONS: QuestionsBody(
+        *(Cover(3, 4), "m", 2, b"\xab" * 32, ["Öl", "a"], [5, 1 << 62], [0, 7], b"\xff\x00" * 6, 8, 1 << 62)
+    ),
     Kind.HELLO: Hello("gw", 1 << 62, {"alerts": LaneHead(1, 2, 3)}),
     Kind.WELCOME: Welcome({"alerts": Mark(5, [(7, 9)], 0xFFFFFFFF)}, -1, "fork"),
     Kind.RECEIPT: Receipt({"telemetry": Mark(5)}),

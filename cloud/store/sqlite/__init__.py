@@ -25,7 +25,7 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from cloud.room import Room
-from cloud.store import NO_ROWS, Applied, Batch, Greeted, Learnt, Part, Published, Totals
+from cloud.store import NO_ROWS, Applied, Batch, Greeted, Learnt, Part, Published, Results, Stored, Sums, Totals
 from cloud.store.answers import (
     AccountView,
     AlertsPage,
@@ -113,6 +113,10 @@ class SqliteStore:
         applied = await self._write(lambda writer: writer.apply(batch), batch.size)
         return applied._replace(committed=self._clock())
 
+    async def record(self, results: Results) -> Stored:
+        """Commit rows of our own series; those that are there already stay as they are."""
+        return await self._write(lambda writer: writer.ours.record(results, self._clock()), 100 * len(results.values))
+
     async def gateways(self) -> list[GatewayView]:
         """Give all gateways by name."""
         return await self._read(lambda reader: reader.gateways())
@@ -126,6 +130,14 @@ class SqliteStore:
     ) -> WindowsPage | None:
         """Give windows of a series with start in [from, to), oldest first; without `from`, the newest."""
         return await self._read(lambda reader: reader.windows(series, definition, domain, between, limit))
+
+    async def oldest(self, gateway: str, match: str) -> int | None:
+        """Give when the oldest tumbling window in UTC begins, of a gateway's series whose name matches the glob."""
+        return await self._read(lambda reader: reader.sums.oldest(gateway, match))
+
+    async def sums(self, series: int, start: int, end: int) -> Sums | None:
+        """Add up a series' tumbling windows in UTC that lie whole in [start, end); None: there are none."""
+        return await self._read(lambda reader: reader.sums.sums(series, start, end))
 
     async def alerts(self, gateway: str | None, before: int, limit: int) -> AlertsPage:
         """Give alerts raised before a time, newest first."""

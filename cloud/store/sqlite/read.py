@@ -7,7 +7,7 @@ import sqlite3
 import msgspec
 
 from cloud.ledger import Lane
-from cloud.store import MAX_ROWS, Totals
+from cloud.store import MAX_ROWS, OURS, Totals
 from cloud.store.answers import (
     AccountView,
     AlertsPage,
@@ -25,6 +25,7 @@ from cloud.store.answers import (
 from cloud.store.sqlite.losses import Losses
 from cloud.store.sqlite.models import Models
 from cloud.store.sqlite.parts import Parts
+from cloud.store.sqlite.sums import Summing
 from protocol.messages import LANES
 
 EPOCHS = 4
@@ -38,7 +39,8 @@ CONTRIBUTIONS = msgspec.json.Decoder(list[float | None]).decode
 GATEWAYS = """
 SELECT name, last_seen, gateways.epoch, version, (SELECT count(*) FROM series WHERE gateway = gateways.id), windows,
     max(recorded, windowed), gateways.bytes, counts, alerts, total(received), total(duplicate), total(quarantined)
-FROM gateways LEFT JOIN lanes ON lanes.gateway = gateways.id GROUP BY gateways.id ORDER BY name LIMIT ?
+FROM gateways LEFT JOIN lanes ON lanes.gateway = gateways.id WHERE name <> ?2
+GROUP BY gateways.id ORDER BY name LIMIT ?1
 """
 
 NEWEST = """
@@ -63,7 +65,8 @@ ORDER BY gateways.name, epochs.epoch = gateways.epoch DESC, epochs.began DESC, l
 """
 
 ACCOUNTS = """
-SELECT id, name, last_seen, epoch, counts FROM gateways WHERE ?1 IS NULL OR name = ?1 ORDER BY name LIMIT ?2
+SELECT id, name, last_seen, epoch, counts FROM gateways WHERE name <> ?3 AND (?1 IS NULL OR name = ?1) ORDER BY name
+LIMIT ?2
 """
 
 EPOCHS_OF = """
@@ -90,6 +93,7 @@ class Reader:
         self.models = Models(connection)
         self._losses = Losses(connection)
         self.parts = Parts(connection)
+        self.sums = Summing(connection)
         self._connection = connection
 
     def gateways(self) -> list[GatewayView]:
@@ -107,7 +111,7 @@ class Reader:
             counts,
             alerts,
             *frames,
-        ) in self._connection.execute(GATEWAYS, (MAX_ROWS,)).fetchall():
+        ) in self._connection.execute(GATEWAYS, (MAX_ROWS, OURS)).fetchall():
             numbers = FrameCounts(*map(int, frames))
             view = GatewayView(
                 name, False, seen, None, f"{epoch:016x}", version, series, windows, readings, size, numbers
@@ -165,7 +169,7 @@ class Reader:
 
     def accounts(self, gateway: str | None) -> list[AccountView]:
         """Give each gateway's newest epochs and its own counts."""
-        rows = self._connection.execute(ACCOUNTS, (gateway, MAX_ROWS)).fetchall()
+        rows = self._connection.execute(ACCOUNTS, (gateway, MAX_ROWS, OURS)).fetchall()
         return [
             AccountView(name, False, seen, f"{epoch:016x}", COUNTS(counts), self._epochs(number))
             for number, name, seen, epoch, counts in rows
@@ -184,7 +188,8 @@ class Reader:
 
     def totals(self) -> Totals:
         """Count what is stored; windows as they were counted when written."""
-        gateways, windows = self._connection.execute("SELECT count(*), total(windows) FROM gateways").fetchone()
+        sql = "SELECT count(*) FILTER (WHERE name <> ?), total(windows) FROM gateways"
+        gateways, windows = self._connection.execute(sql, (OURS,)).fetchone()
         (series,) = self._connection.execute("SELECT count(*) FROM series").fetchone()
         return Totals(gateways, series, int(windows))
 

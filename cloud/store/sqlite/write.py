@@ -17,6 +17,7 @@ from cloud.store.sqlite.clocks import Clocks
 from cloud.store.sqlite.losses import Losses
 from cloud.store.sqlite.models import Models
 from cloud.store.sqlite.numbers import Contradicted, Epoch, Ids, Numbers
+from cloud.store.sqlite.ours import Ours
 from cloud.store.sqlite.outcome import Outcome, Page, joined
 from cloud.store.sqlite.parts import Parts
 from cloud.store.sqlite.schema import (
@@ -85,6 +86,7 @@ class Writer:
         self.models = Models(connection)
         self.parts = Parts(connection)
         self._numbers = Numbers(connection)
+        self.ours = Ours(connection, self._numbers)
         self._losses = Losses(connection)
         self._clocks = Clocks(connection, self._numbers)
         self._clock = clock

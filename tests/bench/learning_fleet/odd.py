@@ -20,7 +20,7 @@ from gateway.config import parse
 from gateway.worker import Order, Reply
 from learning import classifier, updates
 from protocol.tasks import Task
-from protocol.training import Given, Trained
+from protocol.training import Given, pack_trained, read_trained
 
 SCALE = -5.0
 
@@ -45,13 +45,13 @@ class Odd(Child):
 
 def poisoned(task: Task, content: bytes) -> bytes:
     """Turn an update round, and scale it."""
-    trained = msgspec.msgpack.decode(content, type=Trained)
+    trained = read_trained(content)
     if not trained.payload:
         return content
     base = classifier.decode(msgspec.msgpack.decode(task.content, type=Given).base)
     wrong = np.float32(SCALE) * updates.decode(trained.payload, len(base.vector))
     payload = updates.encode("i8", wrong, np.random.default_rng(7)).payload
-    return msgspec.msgpack.encode(msgspec.structs.replace(trained, payload=payload))
+    return pack_trained(msgspec.structs.replace(trained, payload=payload), lean=task.lean)
 
 
 def main() -> None:
