@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from cloud.fleet import Fleet
-from cloud.jobs import Bounds, Job, Question, Spec, chosen, learnt, question
+from cloud.jobs import MAX_PARTS, Bounds, Job, Question, Spec, chosen, learnt, question
 from cloud.placement import DEFAULT_UPLINK, Known, Plan, plan, slowed_by
 from cloud.store import MAX_ROWS, Store
 from learning.work import registry
@@ -16,7 +16,7 @@ from protocol.topics import gateway_of
 
 
 class Planning:
-    """Plans by what the store has of gateways, what they say of themselves, and how jobs went."""
+    """Plans by what the store has of gateways, what they say of themselves (MAX_PARTS of them), and how jobs went."""
 
     def __init__(
         self,
@@ -34,8 +34,8 @@ class Planning:
         async for message in heard:
             name = gateway_of(message.topic) or ""
             found = wire.read_status(message.payload).resources
-            if found is not None and self._fleet.knows(name):
-                self._resources[name] = found
+            if found is not None and (self._fleet.knows(name) or len(self._resources) < MAX_PARTS):
+                self._resources[name] = found  # a new one may say what it has before it has called
 
     async def plan(self, spec: Spec, now: int) -> tuple[Question, Plan]:
         """Give what is asked, and where it would be computed; JobRefused for what cannot be."""

@@ -44,9 +44,9 @@ from protocol import columns, frame
 from protocol.errors import FrameRefused
 from protocol.messages import JOURNAL_LANE, Kind
 
-FORMAT = 1
-LAYER = 1 << 20
-"""Readings: 20 MB, and twice that more while they are put in order."""
+FORMAT = 2
+LAYER = 1 << 18
+"""Readings: 5 MB. Work that puts series side by side holds a layer of them (`learning.work.aligned`)."""
 
 LONG, MOST = 1 << 12, 1 << 15
 """A series of LONG readings in a layer has blocks of its own; none has more than MOST: a core's cache holds it."""
@@ -95,16 +95,23 @@ class Maker:
 
     def __init__(self, known: int) -> None:
         self._known = known
-        self._held, self._rows = list[Readings](), 0
+        self._held: Readings | None = None  # room for a layer
+        self._rows = 0
         self._frames, self._blocks, self._at = list[bytes](), list[Block](), 0
 
     def add(self, readings: Readings) -> None:
         """Take a record's readings."""
-        if readings.rows:
-            self._held.append(readings)
-            self._rows += readings.rows
-        if self._rows >= LAYER:
-            self._layer()
+        if self._held is None:
+            self._held = Readings(*(np.empty(LAYER, DTYPES[name]) for name in Readings._fields))
+        held, at = self._held, 0
+        while at < readings.rows:
+            took = min(LAYER - self._rows, readings.rows - at)
+            where, part = slice(self._rows, self._rows + took), slice(at, at + took)
+            held.series[where], held.time[where] = readings.series[part], readings.time[part]
+            held.value[where] = readings.value[part]
+            at, self._rows = at + took, self._rows + took
+            if self._rows == LAYER:
+                self._layer()
 
     def finish(self, of: SealedFile, names: Sequence[str]) -> bytes:
         """Give the whole file's bytes; `names` are all series up to its end. FrameRefused if that is too much."""
@@ -116,16 +123,12 @@ class Maker:
         return b"".join([opening, *self._frames])
 
     def _layer(self) -> None:
-        if not self._rows:
+        if self._held is None or not self._rows:
             return
-        order = np.argsort(_narrow(np.concatenate([one.series for one in self._held])), kind="stable")
-        series = np.concatenate([one.series for one in self._held])[order]  # each alone: half the memory
-        time = np.concatenate([one.time for one in self._held])[order]
-        value = np.concatenate([one.value for one in self._held])[order]
-        self._held, self._rows = [], 0
-        readings = Readings(series, time, value)
-        for begin, end in _cuts(readings.series):
-            self._put(_rows(readings, slice(begin, end)))
+        held, self._rows = _rows(self._held, slice(self._rows)), 0
+        order = np.argsort(_narrow(held.series), kind="stable")
+        for begin, end in _cuts(held.series[order]):
+            self._put(_rows(held, order[begin:end]))
 
     def _put(self, part: Readings) -> None:
         packed = frame.encode(Kind.READINGS, columns.encode(part._asdict()), lane=JOURNAL_LANE, seq=len(self._blocks))

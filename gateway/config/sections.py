@@ -169,7 +169,7 @@ class Tasks(Section, frozen=True):
     allow: tuple[str, ...] = ("*",)  # names of tasks
     cpu: Duration = Duration(600 * 10**9)  # of one task
     wall: Duration = Duration(3600 * 10**9)
-    memory: Size = Size(128 << 20)
+    memory: Size = Size(192 << 20)
     share: tuple[str, ...] = ()  # series whose raw readings may leave this gateway: patterns of names
     blocks: Size = Size(256 << 20)  # of sealed history once more, series by series (`gateway.blocks`); "0B" is none
 

@@ -6,8 +6,8 @@ Rules:
    refused, so that nothing is passed over which a runtime might read.
 2. A tensor whose data lie elsewhere (`data_location`, `external_data`) is refused, in whatever graph, attribute or
    function it is: all of a model is in its bytes.
-3. Operators are ONNX's (`ai.onnx`, `ai.onnx.ml`), or functions that the file itself brings. None repeats others (LOOPS):
-   how long a model takes, its size bounds.
+3. Operators are ONNX's (`ai.onnx`, `ai.onnx.ml`), or functions that the file itself brings. None repeats others
+   (LOOPS), so its size bounds how long a model takes.
 
 | reason | why |
 |---|---|

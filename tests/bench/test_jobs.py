@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.bench.jobs import central, history
-from tests.bench.jobs.rows import HEADLINE, OTHERS, rows
+from tests.bench.jobs.rows import asked, rows
 
 READINGS = 40_000
 SEALED = '[journal]\nsegment_bytes = "64KiB"\n'  # or there would be no blocks
@@ -17,9 +17,7 @@ SEALED = '[journal]\nsegment_bytes = "64KiB"\n'  # or there would be no blocks
 
 async def test_a_small_history_is_asked_everything_and_all_is_what_one_place_says(tmp_path: Path) -> None:
     found = [row async for row in rows(tmp_path, READINGS, SEALED)]
-    asked = [(row["link_mbit"], row["nth"], row["work"]) for row in found]
-    headline = [(mbit, nth, work) for mbit, nth in [(1, "first"), (1, "second"), (10, "third")] for work in HEADLINE]
-    assert asked == headline + [(10, "first", work) for work in OTHERS]
+    assert [(row["link_mbit"], row["nth"], row["work"]) for row in found] == [one[:3] for one in asked()]
     readings = 2 * history.seconds(READINGS) * (history.FAST * history.HERTZ + history.MACHINES)
     assert {row["readings"] for row in found} == {readings}
 
@@ -34,21 +32,20 @@ def test_a_history_has_every_series_at_its_rate() -> None:
     assert int(made[-1].readings.time.max()) < 100 * history.S
 
 
+PLAIN = {"pump/x": np.arange(1.0, 5.0), "mill/x": np.arange(3.0, 9.0)}
+RIGHT = {"groups": {"x": {"count": 10, "mean": 4.3, "deviation": 2.1, "minimum": 1.0, "maximum": 8.0}}}
+
+
 @pytest.mark.parametrize(
-    ("found", "expected", "far"),
-    [
-        ({"a": [1.0, 2.0]}, {"a": [1.0, 2.0]}, 0.0),
-        ({"a": [1.0, 3.0]}, {"a": [1.0, 2.0]}, 0.5),
-        ({"a": {"b": 2.0}}, {"a": {"b": 1.0}}, 1.0),
-        ({"a": ["x"]}, {"a": ("x",)}, 0.0),
-    ],
-    ids=["equal", "one of a list", "deeper", "words"],
+    ("changes", "right"),
+    [({}, True), ({"mean": 4.3000001}, False), ({"count": 9}, False), ({"maximum": 8.1}, False)],
+    ids=["as it is", "a mean beyond rounding", "a count", "an edge"],
 )
-def test_the_largest_difference_is_found(found: object, expected: object, far: float) -> None:
-    assert central.furthest(found, expected) == far
-
-
-@pytest.mark.parametrize("found", [{"a": 1}, {"b": 2}, {"a": [1.0]}], ids=["a count", "a name", "a shape"])
-def test_what_is_no_rounding_is_no_difference_but_an_error(found: object) -> None:
-    with pytest.raises((AssertionError, TypeError)):
-        central.furthest(found, {"a": 2} if found != {"a": [1.0]} else {"a": [1.0, 2.0]})
+def test_what_is_not_what_numpy_says_is_no_result(changes: dict[str, float], right: bool) -> None:
+    result = {"groups": {"x": RIGHT["groups"]["x"] | changes}}
+    how = {"by": "measurement"}
+    if right:
+        assert central.furthest("moments", how, result, PLAIN) < 1e-15
+    else:
+        with pytest.raises(AssertionError):
+            central.furthest("moments", how, result, PLAIN)

@@ -8,15 +8,22 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
-from gateway import child
+from gateway import child, config
+from gateway.blocks import LAYER
 from gateway.child import Child
+from gateway.journal import Journal
+from gateway.records import Readings, ReadingsRecord
+from gateway.segment import OsFiles
 from gateway.tasks.costs import Effort
 from gateway.worker import Order, Reply
 from learning import summary
+from protocol.jobs import Question
 from protocol.tasks import Task
 from tests.gateway.rogues import site
 from tests.waiting import until
@@ -47,6 +54,40 @@ async def test_moments_of_a_series_come_back(site: Path, worker: Child) -> None:
     effort = reply.effort
     assert reply.seconds >= effort.starting > 0
     assert (effort.series, effort.recorded > 0, effort.sent > 0, effort.took > 0) == (1, True, True, True)
+
+
+RECORDS = 4 * LAYER // (1 << 13) + 4
+LARGE: dict[str, dict[str, Any]] = {
+    "moments": {},
+    "spectrum": {"step": 10**9},
+    "top_anomalies": {},
+    "covariance": {"step": 10**9, "features": [f"pump/{one}" for one in range(16)]},
+}
+
+
+@pytest.mark.parametrize(("name", "params"), LARGE.items(), ids=LARGE)
+async def test_a_gateways_limit_of_memory_suffices_for_all_that_it_has_and_for_blocks_of_it(
+    tmp_path: Path, worker: Child, name: str, params: dict[str, Any]
+) -> None:
+    rows = 1 << 13
+    journal = Journal.open(OsFiles(), tmp_path / "journal", config.Journal(), about=dict)
+    series = np.arange(rows, dtype=np.int32) % 64
+    value = np.random.default_rng(1).normal(20.0, 1.0, rows)
+    for number in range(RECORDS):
+        time = number * 128 * 10**9 + np.arange(rows) // 64 * 10**9
+        names = [f"pump/{one}" for one in range(64)] if number == 0 else []
+        journal.append(ReadingsRecord(number, Readings(series, time, value), names))
+    journal.commit()
+    journal.close()
+    journal = Journal.open(OsFiles(), tmp_path / "journal", config.Journal(segment_bytes=config.Size(1)), about=dict)
+    journal.append(ReadingsRecord(number + 1, Readings(series[:1], time[-1:] + 10**9, value[:1])))
+    journal.commit()
+    journal.close()
+    question = msgspec.msgpack.encode(Question(("*",), params=msgspec.msgpack.encode(params)))
+    asked = Task("daily-1", 1, "barn", name, 1, question)
+    reply = await worker.compute(Order(str(tmp_path), asked, b"", 60, int(config.Tasks().memory), blocks=1 << 30), 60)
+    assert (reply.outcome, reply.reason, reply.readings) == ("done", "", RECORDS * rows + 1)
+    assert len(list((tmp_path / "blocks").iterdir())) >= 1
 
 
 @pytest.mark.parametrize(
