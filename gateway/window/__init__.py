@@ -135,8 +135,7 @@ class Windowing:
         self._due = None
         device = self._watermark.device
         parts = [panes.release(number, device, leaving, utc=utc) for number, panes in enumerate(self._panes)]
-        for panes in self._absent:  # they have stated all they had
-            panes.release(0, device, leaving, utc=utc)
+        self._absent.release(self._watermark, leaving, utc=utc)
         rows = [rows for rows, _ in parts if rows.rows]
         return join_windows(rows) if rows else NO_WINDOWS, Passed(0, sum(windowed for _, windowed in parts), {})
 

@@ -14,6 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gateway.config import Duration, Window
 from gateway.records import State
 from gateway.window.panes import Panes
@@ -46,6 +49,12 @@ class Absent:
             panes.advance(watermark.everyone, watermark.event)
             panes.resume(window, watermark.device)
         return panes
+
+    def release(self, watermark: Watermark, leaving: NDArray[np.bool_], *, utc: bool) -> None:
+        """Forget what these devices have stated, shape (devices,); see `Panes.release`."""
+        for panes in self:
+            panes.advance(watermark.everyone, watermark.event)
+            panes.release(0, watermark.device, leaving, utc=utc)
 
     def snapshot(self, watermark: Watermark) -> State:
         """Give all state."""

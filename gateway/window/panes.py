@@ -200,6 +200,7 @@ class Panes:
 
         `utc`: that is where they are, and where the devices may be back before one of them ends.
         """
+        self._clear(device)  # when that was done last must not tell
         keys, slots = self._open.take(self._of(self._open.keys, device, leaving))
         stated, kept = self._kept.take(self._of(self._kept.keys, device, leaving))
         if utc:

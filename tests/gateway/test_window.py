@@ -19,6 +19,7 @@ from gateway.records import NEVER, Readings
 from gateway.window import Windowing
 from gateway.window.absent import MOST
 from gateway.window.moments import combine, gather, join, merge, select
+from protocol.columns import encode_state
 from protocol.messages import WINDOW_DTYPES, WindowRows
 from protocol.settings import Duration
 
@@ -507,6 +508,20 @@ def test_a_checkpoint_of_before_any_definition_was_remembered_is_read() -> None:
     edge.windowing.define(edge.names)
     edge.windowing.restore(state)
     assert edge.feed(11, ("a/x", 11, 2.0)) == [row("a/x", 0, 1.0)]
+
+
+def test_when_a_snapshot_was_taken_shows_nowhere_although_it_forgets() -> None:
+    def live(*, snapshot: bool) -> bytes:
+        edge = Bench(window(10))
+        edge.feed(1, ("a/x", 1, 1.0))
+        edge.configure(2, window(20))
+        edge.feed(90, ("a/x", 90, 2.0))  # what was stated of the one that is away may not be revised any more
+        if snapshot:
+            edge.windowing.snapshot()
+        edge.windowing.leave(np.array([0], np.int32))
+        return encode_state(edge.windowing.snapshot())
+
+    assert live(snapshot=True) == live(snapshot=False)
 
 
 def test_a_definition_that_comes_back_may_have_another_lateness() -> None:
