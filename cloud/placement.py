@@ -11,11 +11,10 @@ What a part is thought to take, in seconds:
 `waiting` is what passes beside computing and sending: of the gateway's last parts, else WAITS. `starting` is the CPU
 before a task has its first reading. `unread` are bytes of the journal that are in no blocks yet: all of them are
 read, whatever is asked for. `readings` are those recorded there, by the share of the time asked for in the time that
-its journal goes back, and by the share of series that match.
-`cost` was measured there; if that work never ran there, it is what WORKS says, by how many times slower than that the
-gateway reads and has done other work. `slowed` is how many times its CPU time a task has taken there, else how many
-want a core beyond those there are. The longest come first, so that the last to end ends soonest (Graham 1969); who is
-away comes last. Merging comes after the last.
+its journal goes back, and by the share of series that match. `cost` was measured there; if that work never ran there,
+it is what WORKS says, by how many times slower than that the gateway reads. `slowed` is how many times its CPU time a
+task has taken there, else how many want a core beyond those there are. The longest come first, so that the last to
+end ends soonest (Graham 1969); who is away comes last. Merging comes after the last.
 """
 
 from __future__ import annotations
@@ -181,8 +180,9 @@ def slowed_by(found: Resources) -> float:
 
 def _pace(found: Resources) -> float:
     """Say how many times slower a gateway is than where WORKS was measured."""
+    if found.reading:
+        return found.reading / READING
     known = [cost.seconds / WORKS[name].seconds for name, cost in found.costs.items() if name in WORKS]
-    known += [found.reading / READING] if found.reading else []
     return median(known) if known else SLOWER
 
 
@@ -190,7 +190,7 @@ def _cost(work: str, found: Resources) -> tuple[float, str]:
     """Give seconds a million readings, and where that is from."""
     if (cost := found.costs.get(work)) is not None:
         return cost.seconds, "measured"
-    how = "by what others cost there" if found.costs else "by how fast it reads" if found.reading else "assumed"
+    how = "by how fast it reads" if found.reading else "by what others cost there" if found.costs else "assumed"
     return WORKS.get(work, OTHER).seconds * _pace(found), how
 
 

@@ -51,6 +51,7 @@ class JournalPast:
         self._held: tuple[int, int] | None = None
         self.series = 0  # that matched when `batches` ended
         self.recorded, self.reading_s = 0, 0.0  # bytes of whole files read as recorded, and the CPU that took
+        self.unblocked = 0  # readings given from there
 
     def close(self) -> None:
         """Give up the files."""
@@ -114,6 +115,7 @@ class JournalPast:
             found = next(given, None)
             self.reading_s += process_time() - began
             if more := found is not None:
+                self.unblocked += found.rows
                 yield found
         self.recorded += size
 

@@ -151,7 +151,7 @@ def _compute(order: Order, pasts: dict[str, Any], began: float) -> Reply:
     try:
         answer = computation(order.task, past, order.kept)
         work = process_time() - ready - past.reading_s
-        effort = Effort(work, ready - began, past.reading_s, past.recorded, past.series)
+        effort = Effort(work, ready - began, past.reading_s, past.recorded, past.unblocked, past.series)
         return Reply("done", "", answer.note, *answer[:-1], effort=effort)
     finally:
         past.close()

@@ -10,8 +10,14 @@ from protocol.jobs import Cost
 MAX_NAMES = 64
 """Tasks remembered; then the one that ran the longest ago is forgotten."""
 
-FEWEST = 10_000
+FEWEST = 500_000
 """Readings: with fewer the cost is that of everything else."""
+
+LIGHT = 0.1
+"""What a task counts that found nothing in blocks: readings as recorded are in no order, and cost any work more."""
+
+WHOLE = 1.0
+"""Seconds of CPU from which a task says how busy the machine is as well as any other."""
 
 LEAST = 100_000
 """Bytes read as recorded: the same."""
@@ -24,6 +30,7 @@ class Effort(NamedTuple):
     starting: float = 0.0  # until it began with its readings
     reading: float = 0.0  # what no block holds, as it was recorded
     recorded: int = 0  # bytes of the journal that were read so
+    unblocked: int = 0  # readings that came from there
     series: int = 0  # that went into it
     took: float = 0.0  # seconds of any clock, all of it
     sent: int = 0  # bytes of its answer as it goes up
@@ -61,9 +68,8 @@ class Costs:
 
     def __init__(self) -> None:
         self.starting = 0.0  # the newest counts as much as all before it
-        self.slowed = 0.0  # likewise: how many times its CPU time a task took; 0: not measured
         self.guess = 0.0  # of `reading`, before anything was measured
-        self._reading = Rate()
+        self._reading, self._took = Rate(), Rate()
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
     @property
@@ -71,17 +77,25 @@ class Costs:
         """Seconds of CPU that reading 10^6 bytes of the journal as recorded costs; 0: not known."""
         return self._reading.millions or self.guess
 
+    @property
+    def slowed(self) -> float:
+        """How many times its CPU time a task has taken; 0: not known."""
+        times = self._took.millions / 1e6
+        return max(1.0, times) if times else 0.0
+
     def note(self, name: str, effort: Effort, readings: int) -> None:
         """Note a task that was done: what it cost, and readings that went into it."""
         self.starting = _mean(self.starting, effort.starting)
-        if effort.cpu:
-            self.slowed = _mean(self.slowed, max(1.0, effort.took / effort.cpu))
+        if effort.cpu > 0:
+            weight = min(effort.cpu, WHOLE)
+            self._took.add(effort.took / effort.cpu * weight, weight)
         if effort.recorded >= LEAST:
             self._reading.add(effort.reading, effort.recorded)
         if readings < FEWEST:
             return
         rate, before = self._known.pop(name, _Known(Rate(), Cost(0.0, 0)))
-        rate.add(effort.work, readings)
+        weight = max(LIGHT, 1.0 - effort.unblocked / readings)
+        rate.add(effort.work * weight, readings * weight)
         cost = Cost(rate.millions, before.readings + readings, effort.sent, effort.series)
         self._known[name] = _Known(rate, cost)
         while len(self._known) > MAX_NAMES:

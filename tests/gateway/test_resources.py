@@ -75,6 +75,14 @@ def test_what_was_measured_before_counts_half_and_large_tasks_tell() -> None:
     assert costs.all() == {"moments": Cost((0.2 + 0.4) / 2.5, 3_000_000, 300, 20)}
 
 
+def test_a_task_that_found_no_blocks_counts_little_beside_one_that_did() -> None:
+    costs = Costs()
+    costs.note("moments", Effort(work=1.0, unblocked=1_000_000), 1_000_000)
+    assert costs.all()["moments"].seconds == pytest.approx(1.0)
+    costs.note("moments", Effort(work=0.1), 1_000_000)
+    assert costs.all()["moments"].seconds == pytest.approx((0.05 + 0.1) / 1.05)
+
+
 def test_starting_and_reading_as_recorded_are_told_apart() -> None:
     costs = Costs()
     costs.guess = 0.5
@@ -82,7 +90,7 @@ def test_starting_and_reading_as_recorded_are_told_apart() -> None:
     costs.note("moments", Effort(0.5, 0.25, 1.25, recorded=5_000_000, took=4.0), 10)
     assert (costs.reading, costs.starting, costs.slowed) == (0.25, 0.25, 2.0)
     costs.note("moments", Effort(0.5, 0.05, 9.0, recorded=10, took=0.0), 10)
-    assert (costs.reading, costs.starting, costs.slowed) == (0.25, 0.15, 1.5)
+    assert (costs.reading, costs.starting, costs.slowed) == (0.25, 0.15, 1.0)
 
 
 def test_so_many_tasks_are_remembered() -> None:
