@@ -27,10 +27,10 @@ from cli.broker import EmbeddedBroker
 from protocol.frame import decode, load, message
 from protocol.messages import Kind, Receipt, Welcome
 from tests.cloud.wire import Wire, definitions, windows_body
-from tests.fixtures_broker import _free_port
 from tests.journeys.kept import replay
 from tests.journeys.processes import get
 from tests.journeys.site import WINDOWS, Site, finished, publishing
+from tests.ports import free_port
 from tests.waiting import until
 
 CONFINED = ["--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
@@ -157,7 +157,7 @@ def window(number: int, wire: Wire) -> bytes:
 
 async def prove_cloud(image: str, place: Path) -> dict[str, Any]:
     """Let the cloud take one frame; then let many of them, and the word to end, come in one moment."""
-    data, port = place / "cloud", _free_port()
+    data, port = place / "cloud", free_port()
     command = ["cloud", "run", "--listen", f"127.0.0.1:{port}", "--data", str(data)]
     wire = Wire("gateway-1")
     with started(image, f"http://127.0.0.1:{port}", data, command) as cloud:
@@ -190,8 +190,8 @@ def count(database: Path) -> int:
 
 async def prove_gateway(image: str, place: Path) -> dict[str, Any]:
     """Let devices publish, and the gateway end as soon as the broker has acknowledged it all."""
-    with EmbeddedBroker(place, _free_port(), _free_port()) as broker:
-        site = Site(place / "barn", broker.url, _free_port(), more=WINDOWS)
+    with EmbeddedBroker(place, free_port(), free_port()) as broker:
+        site = Site(place / "barn", broker.url, free_port(), more=WINDOWS)
         command = ["gateway", "run", str(site.path)]
         url = f"http://127.0.0.1:{site.port}"
         with started(image, url, site.data, command, f"{site.path}:{site.path}:ro") as gateway:

@@ -15,23 +15,17 @@ import pytest_asyncio
 
 from cli.broker import EmbeddedBroker
 from tests.fake_broker import FakeBroker
+from tests.ports import free_port
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@pytest.fixture(scope="session")
-def free_port() -> Callable[[], int]:
-    return _free_port
+@pytest.fixture(scope="session", name="free_port")
+def free_port_given() -> Callable[[], int]:
+    return free_port
 
 
 @pytest.fixture(scope="session")
 def embedded_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker(tmp_path_factory.mktemp("broker"), _free_port(), _free_port()) as broker:
+    with EmbeddedBroker(tmp_path_factory.mktemp("broker"), free_port(), free_port()) as broker:
         yield broker
 
 
@@ -66,7 +60,7 @@ def mosquitto(tmp_path: Path) -> Iterator[Callable[..., str]]:
     with ExitStack() as stack:
 
         def start(*lines: str, tls: bool = False, port: int = 0) -> str:
-            port = port or _free_port()
+            port = port or free_port()
             path = tmp_path / f"mosquitto-{port}.conf"
             own = [f"listener {port} 127.0.0.1", "persistence false", "log_dest stderr"]
             own += ["user root"] if os.geteuid() == 0 else []  # else it could not read the test's files

@@ -39,7 +39,8 @@ from protocol.jobs import Question
 from protocol.tasks import Task, seal
 from protocol.topics import topic
 from tests.bench.broker import mosquitto
-from tests.bench.rig import LOAD_CORE, WORK_CORE, free_port, gateway, scratch, start
+from tests.bench.rig import LOAD_CORE, WORK_CORE, gateway, scratch, start
+from tests.ports import free_port
 
 MS = 10**6
 S = 10**9

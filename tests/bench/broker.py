@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench.rig import LOAD_CORE, WORK_CORE, Running, free_port, gateway, scratch, start
+from tests.bench.rig import LOAD_CORE, WORK_CORE, Running, gateway, scratch, start
 from tests.bench.throughput import SOURCES
+from tests.ports import free_port
 
 CONFIGURATION = """
 listener {port} 127.0.0.1

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tests.bench.quiet import SOURCES, beside_a_broker, simulate
 from tests.bench.recovery import SPOOL_BYTES, build_spool
-from tests.bench.rig import free_port, scratch
+from tests.bench.rig import scratch
+from tests.ports import free_port
 
 HALF_MINUTE_S = 30.0
 

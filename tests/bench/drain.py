@@ -23,9 +23,10 @@ from gateway.spool import Spool
 from gateway.uplink import Meter, Uplink
 from protocol import frame
 from protocol.messages import AlertsBody, Cover, Hello, Kind
-from tests.bench.rig import free_port, scratch
+from tests.bench.rig import scratch
 from tests.faults.proxy import NONE, Fault, Proxy, proxy_to
 from tests.journeys.cloud_process import Cloud
+from tests.ports import free_port
 from tests.waiting import until
 
 LINES, ROUNDS = 24, 5

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from cli.broker import EmbeddedBroker
 from cloud.tokens import Tokens
-from tests.bench.rig import LOAD_CORE, Gateway, free_port, gateway, scratch, start
+from tests.bench.rig import LOAD_CORE, Gateway, gateway, scratch, start
+from tests.ports import free_port
 
 SOURCES = """
 [[source]]

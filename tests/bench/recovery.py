@@ -33,7 +33,8 @@ from gateway.spool import Spool as Lanes
 from protocol import frame
 from protocol.messages import Cover, Kind, WindowsBody
 from tests.bench.quiet import SOURCES, simulate
-from tests.bench.rig import WORK_CORE, free_port, gateway, scratch
+from tests.bench.rig import WORK_CORE, gateway, scratch
+from tests.ports import free_port
 
 S = 10**9
 BASE = 1_790_000_000 * S

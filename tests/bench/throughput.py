@@ -10,7 +10,8 @@ import sys
 import time
 from dataclasses import dataclass
 
-from tests.bench.rig import LOAD_CORE, WORK_CORE, Gateway, free_port, gateway, scratch, start
+from tests.bench.rig import LOAD_CORE, WORK_CORE, Gateway, gateway, scratch, start
+from tests.ports import free_port
 
 WINDOW = 20_000
 SOURCES = """

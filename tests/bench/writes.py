@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 from protocol.messages import LANES
 from tests.bench.quiet import DAY_S, simulate
-from tests.bench.rig import LOAD_CORE, Gateway, free_port, gateway, scratch, start
+from tests.bench.rig import LOAD_CORE, Gateway, gateway, scratch, start
+from tests.ports import free_port
 
 RATES = ((1, 1), (10, 10), (1_000, 100), (10_000, 1_000))
 """Readings a second in all, and of how many devices."""

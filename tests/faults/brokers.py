@@ -14,11 +14,11 @@ from typing import Self
 
 from cli.broker import EmbeddedBroker
 from cli.publisher import Publisher
-from tests.bench.rig import free_port
 from tests.faults.kills import RATE
 from tests.faults.stage import VICTIM, Found, Stage, passed, stage
 from tests.journeys.processes import Child, get
 from tests.journeys.site import Gateway, publishing
+from tests.ports import free_port
 from tests.waiting import until
 
 PERSISTENT = """

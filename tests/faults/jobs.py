@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from cli.broker import EmbeddedBroker
 from cloud.store.sqlite import SqliteStore
-from tests.bench.rig import free_port
 from tests.faults.mortals import AWAY, RANDOM, WITHIN_S, Play, fleet_in, mortals, shuffled
 from tests.faults.stage import Found
 from tests.faults.trap import Step
 from tests.journeys.fleet import MS
 from tests.journeys.messages import send
 from tests.journeys.site import Site
+from tests.ports import free_port
 from tests.waiting import until
 
 GATEWAYS = 3

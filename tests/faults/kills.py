@@ -10,12 +10,12 @@ from random import Random
 from typing import NamedTuple
 
 from cli.broker import EmbeddedBroker
-from tests.bench.rig import free_port
 from tests.faults import swap
 from tests.faults.nursery import Nursery
 from tests.faults.points import KILLS, WITH_A_CLOUD
 from tests.faults.stage import VICTIM, Found, Stage, killed, passed, stage
 from tests.journeys.site import Gateway, Site, publishing
+from tests.ports import free_port
 
 ROUND = 55
 """Kills that pass every named point once, and a few at random."""

@@ -19,13 +19,13 @@ from typing import Any
 import aiohttp
 
 from cloud.tokens import Tokens
-from tests.bench.rig import free_port
 from tests.faults.nursery import VICTIM, Nursery
 from tests.faults.stage import Found, killed
 from tests.faults.trap import Step, Trap
 from tests.journeys.fleet import VALUES, Fleet
 from tests.journeys.processes import Child
 from tests.journeys.site import Gateway, Site
+from tests.ports import free_port
 from tests.waiting import until
 
 CLOUD = "tests.faults.cloud_victim"

@@ -23,12 +23,12 @@ from protocol.mqtt import MqttBus
 from protocol.tasks import Task
 from protocol.topics import topic
 from protocol.training import Given
-from tests.bench.rig import free_port
 from tests.faults.mortals import RANDOM, WITHIN_S, Play, fleet_in, mortals, shuffled
 from tests.faults.stage import Found
 from tests.faults.trap import Step
 from tests.journeys.fleet import TRAINING, measure
 from tests.journeys.site import Site
+from tests.ports import free_port
 from tests.waiting import until
 
 GATEWAYS, ROUNDS = 3, 2

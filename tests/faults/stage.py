@@ -37,13 +37,13 @@ from gateway.segment import OsFiles
 from gateway.spool import Spool
 from protocol.columns import encode_state
 from protocol.messages import LANES
-from tests.bench.rig import free_port
 from tests.faults import dropped
 from tests.faults.points import SMALL
 from tests.journeys.cloud_process import Cloud, Held, expected
 from tests.journeys.kept import Replay, balance, copy_of, last_checkpoint, numbers, replay
 from tests.journeys.processes import Child, Start, python
 from tests.journeys.site import Gateway, Metrics, Site, finished, repeated
+from tests.ports import free_port
 from tests.waiting import DEADLINE_S, until
 
 VICTIM = python("-m", "tests.faults.victim")

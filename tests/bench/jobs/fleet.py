@@ -16,11 +16,11 @@ import aiohttp
 from cli.broker import EmbeddedBroker
 from cloud.tokens import Tokens
 from tests.bench.jobs.history import S
-from tests.bench.rig import free_port
 from tests.faults.proxy import Fault, Proxy, proxy_to
 from tests.journeys.cloud_process import Cloud
 from tests.journeys.processes import Child, python
 from tests.journeys.site import Gateway, Site
+from tests.ports import free_port
 from tests.waiting import until
 
 GATEWAYS = ("mill", "pump")

@@ -29,8 +29,9 @@ from protocol.tasks import Task
 from protocol.topics import topic
 from protocol.training import Given
 from tests.bench.learning_fleet.people import POISONED, People
-from tests.bench.rig import CORES, free_port
+from tests.bench.rig import CORES
 from tests.journeys.processes import get
+from tests.ports import free_port
 from tests.waiting import until
 
 RUN_S = 300.0
