@@ -169,8 +169,8 @@ class Stage:
 
         try:
             await until(over, "the cloud has what the gateway has", within=DRAINED_WITHIN_S, every=0.1)
-        except AssertionError:
-            self.found.wrong.append(f"{site.name}: the cloud never had what the gateway has")
+        except AssertionError as error:
+            self.found.wrong.append(f"{site.name}: {error}")
 
     async def _same(self, site: Site, whole: Replay) -> bool:
         """Whether the cloud has exactly what a replay states, but for what was dropped and declared."""

@@ -89,7 +89,7 @@ class Cloud:
                 digests = {one["id"]: one["digest"] for one in page["definitions"]}
                 for row in page["windows"]:
                     key = (name, digests[row["definition"]], row["start"])
-                    assert key not in held
+                    assert key not in held, f"{key} comes twice"
                     held[key] = row["revision"], _bytes(row)
                 start = page["next"]
         return held
