@@ -64,7 +64,8 @@ def _line(text: str, key: str, where: str) -> str:
 
 
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # mallopt(3)
-LARGE = 256 << 10
+LARGE = 4 << 20
+"""Bytes from which on a block is given back at once: from 256 KiB on, a replay took 1.4 times as long."""
 
 
 def settle_memory() -> None:
