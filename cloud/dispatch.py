@@ -144,9 +144,11 @@ class Dispatch:
         """Begin a job; it is kept when this returns. JobRefused says why not."""
         now = self._clock()
         asked, planned = await self._planning.plan(spec, now)
-        name = self._name(spec.work, now)
+        name = ""
 
         def begin(now: int) -> list[Instruction]:
+            nonlocal name
+            name = self._name(spec.work, now)  # not earlier: another wish may have taken it meanwhile
             how, packed = terms(spec, now), msgspec.json.encode(spec)
             return self.jobs.submit(name, asked, planned.places, how, now, predicted=planned.seconds, asked=packed)
 
@@ -236,7 +238,7 @@ class Dispatch:
         decided: list[Instruction] = []
         merged, self._merged = self._merged, []
         for name, (result, reason, refused) in merged:
-            if (job := self.jobs.jobs.get(name)) is not None and job.state == MERGING:
+            if (job := self._merging_job(name)) is not None:
                 await self._standing.record(job, result)
             decided += self.jobs.merged(name, result, reason, now, refused)
         return decided
@@ -311,9 +313,15 @@ class Dispatch:
         self._merges[job.id] = task
         task.add_done_callback(lambda _task: self._merges.pop(job.id, None))
 
+    def _merging_job(self, name: str) -> Job | None:
+        job = self.jobs.jobs.get(name)
+        return job if job is not None and job.state == MERGING else None
+
     async def _merge(self, job: Job, gateways: tuple[str, ...]) -> None:
         outcome: Outcome | None = None
         while outcome is None:
+            if self._merging_job(job.id) is None:
+                return  # cancelled: its answers are forgotten
             try:
                 outcome = await self._merging.merge(
                     job.question, gateways, lambda name: self._store.row(MACHINE, _answer(job.id, name))

@@ -22,7 +22,7 @@ import msgspec
 from cloud.store import OURS
 from protocol.errors import ConfigurationRefused
 from protocol.identity import Signer
-from protocol.settings import NAME
+from protocol.settings import NAME, RESERVED
 
 FIRST_GATEWAY = "gateway-1"
 """The gateway that the first start makes a token for."""
@@ -74,8 +74,8 @@ class Tokens:
 
     def issue(self, gateway: str) -> str:
         """Make a gateway's token, replacing an earlier one; it is also left in `NAME.token`."""
-        if not NAME.fullmatch(gateway) or gateway in ("admin", OURS):
-            expectation = f"a name of letters, digits, '.', '_', '-' other than admin and {OURS}"
+        if not NAME.fullmatch(gateway) or gateway in RESERVED:
+            expectation = f"a name of letters, digits, '.', '_', '-' other than {' and '.join(RESERVED)}"
             raise ConfigurationRefused("gateway", gateway, expectation)
         self._reload()
         token = secrets.token_urlsafe(24)

@@ -5,7 +5,7 @@ Rules:
 1. A growth of the count is told at once; what follows within QUIET_NS of an alert is told together, when that is over.
 2. Such an alert is of no series and of no window: it starts when it is raised, which no other does, so a repeat is
    harmless. Its score is how many messages it speaks of.
-3. A count below the one before has begun anew (the file that keeps it was lost): all of it is new.
+3. A count below the one before is what an older file held, or none: counting goes on there, and nothing is told of it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Bursts:
 
     def feed(self, total: int, now: int) -> list[Alert]:
         """Take the count as it is now."""
-        self._untold += total - self.total if total >= self.total else total
+        self._untold += max(total - self.total, 0)
         self.total = total
         return self.tick(now)
 

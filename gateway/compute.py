@@ -185,7 +185,7 @@ def _read(files: Files, path: Path) -> Kept | None:
         return msgspec.msgpack.decode(files.read(path), type=Kept)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         log.warning("tasks: what %s has kept cannot be read, it begins anew: %s", path.stem, error)
         return None
 

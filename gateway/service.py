@@ -65,7 +65,8 @@ def _line(text: str, key: str, where: str) -> str:
 
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # mallopt(3)
 LARGE = 4 << 20
-"""Bytes from which on a block is given back at once: from 256 KiB on, a replay took 1.4 times as long."""
+"""Bytes from which on a block is given back at once: from 256 KiB on, a replay takes 1.4 times as long
+(`make bench ARGS=recovery`)."""
 
 
 def settle_memory() -> None:
@@ -73,7 +74,8 @@ def settle_memory() -> None:
 
     Readings travel as columns and make no cycles: looking for some at the usual pace costs a few per cent of the CPU.
     glibc raises its threshold for giving memory back to the size of the largest block freed, so one checkpoint would
-    keep its peak for ever; a fixed threshold returns large blocks at once. Other C libraries do so anyway.
+    keep its peak for ever; a fixed threshold returns what is LARGE at once, and `give_back` what is not. Other C
+    libraries do so anyway.
     """
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

@@ -20,6 +20,8 @@ UNITS_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h":
 UNITS_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 """What a gateway may be called."""
+RESERVED = ("admin", "cloud")
+"""But for these: a token, and the series of standing jobs, are called so."""
 
 
 class Duration(int):
@@ -45,6 +47,12 @@ def parse_quantity(text: str, units: dict[str, int], expectation: str) -> int:
         raise ValueError(expectation)
     number = int(match[1]) if match[1].isdigit() else float(match[1])
     return round(number * units[match[2]])
+
+
+def written(ns: int) -> str:
+    """Give a duration as one would write it: in the largest unit of which it is a whole number."""
+    unit = next((unit for unit, size in reversed(UNITS_NS.items()) if ns and ns % size == 0), "s")
+    return f"{ns // UNITS_NS[unit]}{unit}"
 
 
 def _hook(kind: type, value: object) -> object:

@@ -18,7 +18,7 @@ from cloud.config.standing import Standing, standing_contradictions
 from cloud.config.training import Training, training_contradictions
 from protocol.endpoints import Broker, broker_contradictions, is_loopback, split_address
 from protocol.errors import ConfigurationRefused
-from protocol.settings import Contradiction, Duration, Section, Size, convert, parse_toml
+from protocol.settings import Contradiction, Duration, Section, Size, convert, parse_toml, written
 
 SMALLEST_PENDING = 16 << 20
 """Twice the largest frame: less could never take one while another is being written."""
@@ -164,9 +164,9 @@ def _models_contradictions(models: Models) -> Iterator[Contradiction]:
     if models.min_interval <= 0:
         yield "models.min_interval", "0", "more than 0"
     if models.refresh < models.min_interval:
-        yield "models.refresh", f"{models.refresh}ns", f"at least min_interval ({models.min_interval}ns)"
+        yield "models.refresh", written(models.refresh), f"at least min_interval ({written(models.min_interval)})"
     if models.expires_after and models.expires_after < 2 * models.min_interval:
-        yield "models.expires_after", f"{models.expires_after}ns", '"0s", or at least twice min_interval'
+        yield "models.expires_after", written(models.expires_after), '"0s", or at least twice min_interval'
     for key, value in (("max_bytes", models.max_bytes), ("chunk", models.chunk)):
         if value < SMALLEST_CHUNK:
             yield f"models.{key}", int(value), f"at least {SMALLEST_CHUNK >> 10}KiB"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from protocol.settings import NAME, Contradiction, Duration, Section
+from protocol.settings import NAME, Contradiction, Duration, Section, written
 
 MAX_STANDING = 32
 """Half of the jobs that may run at once: others find room."""
@@ -79,5 +79,5 @@ def _contradictions(key: str, job: Standing, others: Iterable[str], labels: Cont
     )
     for name, value, least, most, expectation in bounds:
         if not least <= value <= most:
-            shown = int(value) if name in ("catch_up", "priority") else f"{value}ns"
+            shown = int(value) if name in ("catch_up", "priority") else written(value)
             yield f"{key}.{name}", shown, expectation

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from protocol.errors import ModelRefused
-from protocol.settings import NAME, Contradiction, Duration, Section
+from protocol.settings import NAME, Contradiction, Duration, Section, written
 from protocol.training import FEATURES, MAX_HIDDEN, MODELS, Dataset, Learning, dataset_contradictions
 
 
@@ -126,7 +126,7 @@ def _training_contradictions(key: str, training: Training, others: set[str]) -> 
         if not least <= value <= most:
             yield f"{key}.{name}", value, f"{least} to {most}"
     if training.deadline < 10**9:
-        yield f"{key}.deadline", f"{training.deadline}ns", "at least 1s"
+        yield f"{key}.deadline", written(training.deadline), "at least 1s"
     if training.privacy is not None:
         yield from _privacy_contradictions(key, training, training.privacy)
 

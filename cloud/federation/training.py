@@ -5,8 +5,8 @@
 
 Rules:
 
-1. Answers are counted once, by (job, gateway): jobs are called `{training}.{run}.{round}`. One that came already, or
-   that belongs to another run, changes nothing.
+1. Answers are counted once, by (job, gateway): jobs are called `{training}.{run}.{round}`. One that came already, that
+   belongs to another run, or that nobody asked for, changes nothing.
 2. A stage ends when `goal` gateways have answered with something, or when all who were asked have answered and they
    are at least `fewest`, or at its deadline with at least one. Whoever comes while it goes on is asked too. At a
    deadline with none it begins again: it never waits for ever. Whoever was silent then is asked on, and not waited for
@@ -72,6 +72,8 @@ from protocol.training import VERSION, Given, Survey, Surveyed, Train, Trained, 
 MAX_GIVEN = MAX_TASK - (16 << 10)
 """Bytes of models in one task; if both do not fit, or what is in force was made of another dataset, the gate judges
 without it."""
+
+TOO_LONG = ("outlier", "norm")
 
 
 class Training:
@@ -173,17 +175,20 @@ class Training:
     def part(self, gateway: str, body: PartBody, members: Iterable[str], now: int) -> list[Instruction]:
         """Take an answer."""
         state = self.state
-        number = self._round_of(body.job)
-        if number is None or body.job == state.seen.get(gateway):
+        number, asked = self._round_of(body.job), state.asked.get(gateway)
+        is_asked = body.job == asked
+        if number is None or asked is None or (body.job == state.seen.get(gateway) and not is_asked):
             return [TakeBack(gateway, body.job)]
         state.seen[gateway] = body.job
-        if state.asked.get(gateway) == body.job:
+        if is_asked:
             del state.asked[gateway]
         if gateway in state.silent:
             state.silent.remove(gateway)
         state.bytes_up += len(body.content)
         stale = state.round - number
-        reason = body.reason if body.outcome != "done" else self._take(gateway, body, stale)
+        reason = body.reason or "failed"
+        if body.outcome == "done":  # what is asked now holds what was taken back: never both
+            reason = self._take(gateway, body, stale) if is_asked else "stale"
         if stale and not reason:
             state.late.append(gateway)
         state.answered[gateway] = reason
@@ -315,7 +320,7 @@ class Training:
         state.offers = []
         for one in refused:
             state.refused[one.gateway] = f"{one.reason}: {one.detail}"
-            if one.reason != "outlier":  # what is owed in full makes the next one longer still
+            if one.reason not in TOO_LONG:  # what is owed in full makes the next one longer still
                 state.counted.pop(one.gateway, None)
         combined = self._combined(admitted) if admitted.gateways else None
         if combined is not None:

@@ -30,22 +30,23 @@ def _all(result: Any) -> Iterator[tuple[str, Any]]:
     groups = result.get("groups", result.get("series"))
     if isinstance(groups, dict):
         for name, group in groups.items():
-            yield from _of_group(name, group, result.get("shares", ()))
+            yield from _of_group(name, group, _list(result.get("shares")))
     else:
-        yield from _of_all(result, result.get("features", ()))
+        yield from _of_all(result, _list(result.get("features")))
 
 
-def _of_group(name: str, group: Any, shares: Sequence[float]) -> Iterator[tuple[str, Any]]:
+def _of_group(name: str, group: Any, shares: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     if not isinstance(group, dict):
         return
     for key, value in group.items():
         yield f"{name}.{key}", value
     values = group.get("values")
     if isinstance(values, list) and len(values) == len(shares):
-        yield from ((f"{name}.q{share:g}", value) for share, value in zip(shares, values, strict=True))
+        pairs = zip(shares, values, strict=True)
+        yield from ((f"{name}.q{share:g}", value) for share, value in pairs if _is_number(share))
 
 
-def _of_all(result: dict[str, Any], features: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def _of_all(result: dict[str, Any], features: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     for key, value in result.items():
         yield key, value
         if isinstance(value, dict):
@@ -54,12 +55,17 @@ def _of_all(result: dict[str, Any], features: Sequence[str]) -> Iterator[tuple[s
             yield from _by_feature(key, value, features)
 
 
-def _by_feature(key: str, values: Sequence[Any], features: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def _by_feature(key: str, values: Sequence[Any], features: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     for number, (name, value) in enumerate(zip(features, values, strict=True)):
         yield f"{key}.{name}", value
         if isinstance(value, list) and len(value) == len(features):
             pairs = zip(features[number:], value[number:], strict=True)
             yield from ((f"{key}.{name}~{other}", one) for other, one in pairs)
+
+
+def _list(found: Any) -> list[Any]:
+    """Work that others have written may say anything here."""
+    return found if isinstance(found, list) else []
 
 
 def _is_number(value: Any) -> bool:

@@ -25,7 +25,6 @@ from gateway.config.sections import (
     MIN_MEMORY,
     TOPIC_LEVEL,
     Broker,
-    Cascade,
     Classify,
     GatewayConfig,
     Http,
@@ -37,13 +36,12 @@ from gateway.config.sections import (
     Window,
 )
 from protocol.endpoints import broker_contradictions, is_loopback, split_address
-from protocol.settings import NAME, Contradiction, Duration
+from protocol.settings import NAME, RESERVED, Contradiction, Duration, written
 
 
 def contradictions(config: GatewayConfig) -> Iterator[Contradiction]:
     """Give what is wrong with a whole configuration; the first one is the one to tell."""
-    if not NAME.fullmatch(config.name):
-        yield "name", config.name, "1 to 63 of letters, digits, '.', '_', '-', beginning with a letter or digit"
+    yield from _name_contradictions(config.name, known=bool(config.uplink.url))
     if not config.source:
         yield "source", [], "at least one [[source]] with a topic"
     for number, source in enumerate(config.source):
@@ -63,8 +61,15 @@ def contradictions(config: GatewayConfig) -> Iterator[Contradiction]:
     yield from _models_contradictions(config.models)
     yield from _tasks_contradictions(config.tasks)
     yield from _classify_contradictions(config.classify)
-    yield from _cascade_contradictions(config.cascade)
+    yield from _cascade_contradictions(config)
     yield from _http_contradictions(config.http)
+
+
+def _name_contradictions(name: str, *, known: bool) -> Iterator[Contradiction]:
+    if not NAME.fullmatch(name):
+        yield "name", name, "1 to 63 of letters, digits, '.', '_', '-', beginning with a letter or digit"
+    if known and name in RESERVED:
+        yield "name", name, f"not {' or '.join(RESERVED)}, which a cloud does not take"
 
 
 def _source_contradictions(key: str, source: Source) -> Iterator[Contradiction]:
@@ -116,11 +121,12 @@ def _window_contradictions(key: str, window: Window) -> Iterator[Contradiction]:
     if window.size <= 0:
         yield f"{key}.size", "0", "more than 0"
     elif window.step <= 0 or window.size % window.step:
-        yield f"{key}.hop", f"{window.step}ns", f"a duration that divides size ({window.size}ns) without remainder"
+        whole = f"a duration that divides size ({written(window.size)}) without remainder"
+        yield f"{key}.hop", written(window.step), whole
     elif window.size // window.step > MAX_HOPS:
-        yield f"{key}.hop", f"{window.step}ns", f"at least size / {MAX_HOPS}"
+        yield f"{key}.hop", written(window.step), f"at least size / {MAX_HOPS}"
     elif window.step < MIN_HOP:
-        yield f"{key}.{'hop' if window.hop else 'size'}", f"{window.step}ns", "at least 1ms"
+        yield f"{key}.{'hop' if window.hop else 'size'}", written(window.step), "at least 1ms"
 
 
 def _broker_contradictions(key: str, broker: Broker) -> Iterator[Contradiction]:
@@ -161,7 +167,7 @@ def _same_name(key: str, name: str, names: set[str]) -> Iterator[Contradiction]:
 
 def _size_contradictions(key: str, size: Duration | None, sizes: set[int]) -> Iterator[Contradiction]:
     if size is not None and size not in sizes:
-        yield f"{key}.window", f"{size}ns", "the size of one of the [[window]]s"
+        yield f"{key}.window", written(size), "the size of one of the [[window]]s"
 
 
 def _score_contradictions(key: str, score: Score) -> Iterator[Contradiction]:
@@ -190,23 +196,27 @@ def _classify_contradictions(classify: Classify) -> Iterator[Contradiction]:
         yield "classify.margin", classify.margin, "more than 0, less than 1"
 
 
-def _cascade_contradictions(cascade: Cascade) -> Iterator[Contradiction]:
+def _cascade_contradictions(config: GatewayConfig) -> Iterator[Contradiction]:
+    cascade = config.cascade
     if not 0 <= cascade.per_hour <= MAX_QUESTIONS:
         yield "cascade.per_hour", cascade.per_hour, f"0 to {MAX_QUESTIONS} questions"
     if not 0 <= cascade.wait <= MAX_WALL:
-        yield "cascade.wait", f"{cascade.wait}ns", "0s to 7d"
+        yield "cascade.wait", written(cascade.wait), "0s to 7d"
     if cascade.bytes_per_hour < MIN_CASCADE:
         yield (
             "cascade.bytes_per_hour",
             f"{cascade.bytes_per_hour}B",
             "at least 1KiB: a question takes some hundred bytes",
         )
+    if cascade.per_hour and not (config.uplink.url and config.models.public_key):
+        missing = "uplink.url" if config.models.public_key else "models.public_key"
+        yield "cascade.per_hour", cascade.per_hour, f"0 without {missing}: nobody could be asked, or believed"
 
 
 def _tasks_contradictions(tasks: Tasks) -> Iterator[Contradiction]:
     for name in ("cpu", "wall"):
         if not 10**9 <= getattr(tasks, name) <= MAX_WALL:
-            yield f"tasks.{name}", f"{getattr(tasks, name)}ns", "1s to 7d"
+            yield f"tasks.{name}", written(getattr(tasks, name)), "1s to 7d"
     if tasks.memory < MIN_MEMORY:
         yield "tasks.memory", f"{tasks.memory}B", "at least 48MiB: numpy alone takes half of it"
 
@@ -231,6 +241,6 @@ def _uplink_contradictions(uplink: Uplink) -> Iterator[Contradiction]:
     if uplink.max_per_day is not None and uplink.max_per_day < LEAST_PER_DAY:
         yield "uplink.max_per_day", f"{uplink.max_per_day}B", "at least 64KiB: a connection alone costs some"
     if uplink.coarse < MIN_HOP:
-        yield "uplink.coarse", f"{uplink.coarse}ns", "at least 1ms"
+        yield "uplink.coarse", written(uplink.coarse), "at least 1ms"
     if uplink.token_file and uplink.token_env:
         yield "uplink.token_env", uplink.token_env, "only one of token_file and token_env"

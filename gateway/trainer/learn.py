@@ -131,7 +131,7 @@ class TrainTask(_Trainer):
             apart = base.dataset.samples // base.dataset.hop
             parts = split(examples, params.holdout, apart, list(gathered.lent.values()))
             rng = default_rng([params.seed, params.round, zlib.crc32(task.gateway.encode())])
-            before = read(kept, Owed) if kept else Owed()
+            before = _before(kept)
             change, trained = _learn(base, parts, rng) if params.learn else _try(base, parts)
             heads = _own(given.base, base, parts, rng)
             if heads:
@@ -182,6 +182,14 @@ def _own(content: bytes, model: Scorer, parts: Split, rng: Generator) -> list[He
     learnt = parts.learnt
     own = model.fitted(Batch(model.standardise(learnt.x), learnt.y), rng, head=True)
     return [head_of(content, model, own, parts)]
+
+
+def _before(kept: bytes) -> Owed:
+    """Give what the task before this one kept; nothing if that cannot be read, or no round would ever be answered."""
+    try:
+        return read(kept, Owed)
+    except TaskRefused:
+        return Owed()
 
 
 def _owed(owed: Owed, counted: str, size: int) -> Flat | None:

@@ -101,6 +101,7 @@ class Uplink:
         self._rng = rng
         self.go_to(settings, token, tls_context(settings.ca_file) if tls is None else tls)
         self._on_state = on_state
+        self._told = ""  # why it ended last, if it was never connected since
         self._hangs = False  # the connection would not notice that it is closed
         self._woken = asyncio.Event()
 
@@ -202,8 +203,9 @@ class Uplink:
                 await line.close()
 
     def _ended(self, failure: Failure) -> Failure:
-        log.warning("uplink: %s", failure.reason)
-        self.connected = False
+        if failure.reason != self._told:  # it may be so for days
+            log.warning("uplink: %s", failure.reason)
+        self._told, self.connected = failure.reason, False
         self._on_state(False, failure.reason)
         return failure
 
@@ -219,7 +221,7 @@ class Uplink:
         conversation = Conversation(line, self._matter)
         await conversation.greet()
         log.info("uplink: connected to %s", self.url)
-        self.connected = True
+        self._told, self.connected = "", True
         self._woken.clear()
         self._on_state(True, f"connected to {self.url}")
         raise await conversation.both()

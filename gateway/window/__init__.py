@@ -11,7 +11,7 @@ Rules:
 5. Accounting: recorded = windowed + removed + late + pending, after every call. A reading is accounted once: in the
    first definition that matches its series and there in the latest window that holds it. `windowed` are those whose
    window has been stated, `pending` those whose window is open, `late` those that no such window takes any more.
-6. Memory is bounded by open and revisable windows, and these by MAX_WINDOWS per definition (`panes`).
+6. Memory is bounded by open and revisable windows, and these by MAX_WINDOWS per definition (`panes`), at work or away.
 7. Everything is a function of state and input; where a row lies in memory shows nowhere.
 8. Devices are adrift that got their time from our clock while that was not UTC. When that begins and when it ends, what
    is open of them is stated as it is, and what was stated is revised no more: their next reading is in another time.

@@ -76,11 +76,9 @@ def test_an_address_is_host_and_port(listen: str, address: tuple[str, int], loop
             'data = "d"\n[models]\ngrowth = nan', "c.toml: models.growth = nan: expected more", id="no growth"
         ),
         pytest.param('data = "d"\n[models]\nmin_interval = "0s"', "c.toml: models.min_interval = '0'", id="interval"),
+        pytest.param('data = "d"\n[models]\nrefresh = "1s"', "c.toml: models.refresh = '1s': expected", id="refresh"),
         pytest.param(
-            'data = "d"\n[models]\nrefresh = "1s"', "c.toml: models.refresh = '1000000000ns': expected", id="refresh"
-        ),
-        pytest.param(
-            'data = "d"\n[models]\nexpires_after = "19m"', "c.toml: models.expires_after = '1140", id="expiry"
+            'data = "d"\n[models]\nexpires_after = "19m"', "c.toml: models.expires_after = '19m'", id="expiry"
         ),
         pytest.param('data = "d"\n[models]\nchunk = "1B"', "c.toml: models.chunk = 1: expected at least", id="chunk"),
         pytest.param(
@@ -106,9 +104,9 @@ TLS = 'ca_file = "a"\ncert_file = "b"\n'
         pytest.param(JOB + '[[job]]\nname = "hourly"\nwork = "x"', "job[1].name = 'hourly': expected", id="twice"),
         pytest.param(JOB + "series = []", "job[0].series = 0: expected 1 to 100", id="no series"),
         pytest.param(JOB + 'gateways = ["@x"]', "job[0].gateways = '@x': expected a label", id="no such label"),
-        pytest.param(JOB + 'every = "9s"', "job[0].every = '9000000000ns': expected 10s to", id="too often"),
-        pytest.param(JOB + 'wait = "2h"', "job[0].wait = '7200000000000ns': expected at most", id="wait"),
-        pytest.param(JOB + 'deadline = "2h"', "job[0].deadline = '7200000000000ns': expected 1s to", id="deadline"),
+        pytest.param(JOB + 'every = "9s"', "job[0].every = '9s': expected 10s to", id="too often"),
+        pytest.param(JOB + 'wait = "2h"', "job[0].wait = '2h': expected at most", id="wait"),
+        pytest.param(JOB + 'deadline = "2h"', "job[0].deadline = '2h': expected 1s to", id="deadline"),
         pytest.param(JOB + "catch_up = 101", "job[0].catch_up = 101: expected 1 to 100", id="catching up"),
         pytest.param(JOB + 'windows = "ever"', "job[0].windows = 'ever': expected one of", id="windows"),
         pytest.param(f'data = "d"\n[compute]\nscheduler = "tcp://a:1"\n{TLS}', "compute.scheduler = 'tcp", id="no TLS"),
@@ -162,7 +160,7 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
     "too much momentum": ({"momentum": "1"}, "training[0].momentum = 1.0: expected 0.0 to 0.999"),
     "a number that is none": ({"margin": "nan"}, "training[0].margin = nan: expected -1.0 to 1.0"),
     "all of it held out": ({"holdout": "1"}, "training[0].holdout = 1.0: expected 0.01 to 0.9"),
-    "no time": ({"deadline": '"1ms"'}, "training[0].deadline = '1000000ns': expected at least 1s"),
+    "no time": ({"deadline": '"1ms"'}, "training[0].deadline = '1ms': expected at least 1s"),
     "privacy of a rule that bounds nobody": (
         {"privacy": "{ noise = 1, epsilon = 8 }", "goal": "9"},
         "training[0].rule = 'trimmed': expected \"mean\" with [training.privacy]",

@@ -52,6 +52,14 @@ async def test_a_restart_in_between_finds_the_job_and_its_answers(
         assert await cloud.store.rows("jobs", "part/", "", 10) == []
 
 
+async def test_two_who_ask_for_the_same_at_once_have_a_job_each(
+    tmp_path: Path, broker: MemoryBroker, clock: Clock, wires: list[Wire]
+) -> None:
+    async with running(tmp_path / "test.db", broker, clock, *wires) as cloud:
+        begun = await asyncio.gather(cloud.dispatch.submit(spec()), cloud.dispatch.submit(spec()))
+        assert len({job.id for job in begun}) == len(cloud.dispatch.views()) == 2
+
+
 async def test_a_bus_that_comes_back_while_an_answer_is_being_kept_waits_for_that(
     tmp_path: Path,
     broker: MemoryBroker,

@@ -186,6 +186,56 @@ def test_a_stage_that_nobody_answers_begins_again() -> None:
     assert len(fleet.promoted) == 1
 
 
+def test_whoever_had_nothing_to_learn_from_is_asked_again_at_the_deadline_and_counts_then() -> None:
+    fleet = Fleet()
+    pasts, fleet.pasts = fleet.pasts, {name: Held([]) for name in FLEET}
+    fleet.begin()
+    fleet.run()
+    assert set(fleet.training.state.answered.values()) == {"few"}
+    fleet.pasts, fleet.now = pasts, 60 * S
+    fleet.do(fleet.training.tick(fleet.members, fleet.now))
+    fleet.run()
+    assert len(fleet.promoted) == 1
+
+
+def test_what_was_taken_back_does_not_count_beside_the_answer_that_holds_it() -> None:
+    fleet = Fleet(msgspec.structs.replace(SETTINGS, goal=3, fewest=2, codec="topk"))
+    fleet.begin()
+    for name in FLEET:
+        fleet.give(name)
+    late = fleet.answer(FLEET[0])
+    for name in FLEET[1:4]:
+        fleet.give(name)
+    fleet.now = 120 * S
+    fleet.do(fleet.training.tick(fleet.members, fleet.now))  # all were silent: all are asked for round 2
+    fleet.give(FLEET[0], late)
+    fleet.give(FLEET[0])
+    assert [(offer[0], offer[3]) for offer in fleet.training.state.offers] == [(FLEET[0], 0)]
+
+
+def test_a_gateway_has_one_vote_in_a_round_and_none_where_it_was_not_asked() -> None:
+    fleet = Fleet()
+    fleet.begin()
+    for name in FLEET:
+        fleet.give(name)
+    first = fleet.answer(FLEET[0])
+    for name in FLEET:
+        fleet.give(name)
+    body = fleet.answer(FLEET[0])
+    for again in (body, first, body, first):
+        fleet.give(FLEET[0], again)
+    fleet.give("nobody", body)
+    assert [offer[0] for offer in fleet.training.state.offers] == [FLEET[0]]
+    assert set(fleet.training.state.answered) == {FLEET[0]}
+
+
+def test_an_answer_that_failed_without_a_reason_is_none() -> None:
+    fleet = Fleet()
+    fleet.begin()
+    fleet.give(FLEET[0], msgspec.structs.replace(fleet.answer(FLEET[0]), outcome="", content=b""))
+    assert fleet.training.state.answered == {FLEET[0]: "failed"}
+
+
 def test_a_round_ends_with_its_goal_and_a_late_answer_counts_less_in_the_next() -> None:
     fleet = Fleet(msgspec.structs.replace(SETTINGS, goal=3))
     fleet.begin()
@@ -231,10 +281,11 @@ def test_one_of_five_that_lies_does_not_spoil_it(rule: Any) -> None:
     assert fleet.right(fleet.promoted[0].content) > honest.right(honest.promoted[0].content) - 0.06
 
 
-def test_an_update_that_was_scaled_up_is_refused_by_name_and_its_gateway_is_told() -> None:
+@pytest.mark.parametrize(("times", "reason"), [(50, "outlier"), (1e6, "norm")])
+def test_an_update_that_was_scaled_up_is_refused_by_name_and_its_gateway_is_told(times: float, reason: str) -> None:
     def scaled(trained: Trained) -> Trained:
         size = len(classifier.decode(msgspec.msgpack.decode(fleet.tasks[FLEET[0]].content)["base"]).vector)
-        shouted = 50 * updates.decode(trained.payload, size)
+        shouted = np.float32(times) * updates.decode(trained.payload, size)
         again = updates.encode("f32", shouted, np.random.default_rng(0)).payload
         return msgspec.structs.replace(trained, payload=again)
 
@@ -243,10 +294,10 @@ def test_an_update_that_was_scaled_up_is_refused_by_name_and_its_gateway_is_told
     fleet.begin()
     for name in [*FLEET, *FLEET]:
         fleet.give(name)
-    assert fleet.ended[-1].refused == {FLEET[0]: "outlier"}
+    assert fleet.ended[-1].refused == {FLEET[0]: reason}
     assert fleet.training.state.counted == dict.fromkeys(FLEET, "state.1.1")  # it is not owed again
     told = {name: read(task.params, Train).refused.partition(":")[0] for name, task in fleet.tasks.items()}
-    assert told == dict.fromkeys(FLEET, "") | {FLEET[0]: "outlier"}
+    assert told == dict.fromkeys(FLEET, "") | {FLEET[0]: reason}
 
 
 BENT: dict[str, Bend] = {

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from cloud.jobs import scalars
 from learning.work import Batch, registry
@@ -54,3 +57,20 @@ def test_numbers_have_a_name(work: str, params: dict[str, Any], some: dict[str, 
 )
 def test_what_is_no_number_becomes_no_series(result: Any) -> None:
     assert scalars(result) == {}
+
+
+KEYS = st.sampled_from(["groups", "series", "shares", "features", "values", "x"])
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=False) | st.text(max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(result=st.dictionaries(KEYS, ANYTHING, max_size=5))
+@example(result={"features": 3, "weights": [1, 2, 3]})
+@example(result={"shares": None, "groups": {"p/x": {"values": [1]}}})
+@example(result={"shares": ["half"], "groups": {"p/x": {"values": [1]}}})
+def test_whatever_work_of_others_says_its_numbers_are_finite(result: dict[str, Any]) -> None:
+    found = scalars(msgspec.json.decode(msgspec.json.encode(result)))
+    assert all(np.isfinite(value) for value in found.values())

@@ -18,7 +18,6 @@ from typing import Any
 
 import aiohttp
 
-from cloud.tokens import Tokens
 from tests.faults.nursery import VICTIM, Nursery
 from tests.faults.stage import Found, killed
 from tests.faults.trap import Step, Trap
@@ -108,9 +107,8 @@ class Play:
 
     async def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """Ask as the admin; None while the cloud does not answer, or cannot now."""
-        token = Tokens.open(self.fleet.cloud.directory / "data").token_file("admin").read_text().strip()
         url = f"http://127.0.0.1:{self.fleet.cloud.port}{path}"
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {self.fleet.cloud.admin}"}
         try:
             async with aiohttp.ClientSession(headers=headers) as session, session.post(url, json=body) as answer:
                 return await answer.json() if answer.status == 200 else None
@@ -119,10 +117,7 @@ class Play:
 
     async def begun(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """Ask until it is done; what it was asked twice, if it dies in between, it may do twice."""
-        while True:
-            if answer := await self.post(path, body):
-                return answer
-            await asyncio.sleep(0.02)
+        return await until(lambda: self.post(path, body), f"{path} is done", within=WITHIN_S, every=0.02)
 
     async def kill(self, step: Step, away: Away, tasks: asyncio.TaskGroup) -> None:
         """Let whom a step says die there, and come back; some while others die already."""

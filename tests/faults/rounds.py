@@ -49,8 +49,8 @@ every = "0s"
 """Nothing is so much better as to be promoted, but for the first."""
 
 WRITES = [
-    *((operation, when) for operation in ("write",) for when in ("before", "half", "after")),
-    *((operation, when) for operation in ("sync",) for when in ("before", "after")),
+    *(("write", when) for when in ("before", "half", "after")),
+    *(("sync", when) for when in ("before", "after")),
 ]
 RENAMES = [*WRITES, ("rename", "before"), ("rename", "after")]
 

@@ -29,7 +29,11 @@ def alert(at: int, dropped: int) -> Alert:
             id="what goes on is told together when the quiet is over",
         ),
         pytest.param([(5, 1), (QUIET + 9, 3)], [alert(5, 1), alert(QUIET + 9, 2)], id="another burst has its own"),
-        pytest.param([(5, 40), (QUIET + 5, 3)], [alert(5, 40), alert(QUIET + 5, 3)], id="a count that begins anew"),
+        pytest.param(
+            [(5, 40), (QUIET + 5, 30), (QUIET + 6, 33)],
+            [alert(5, 40), alert(QUIET + 6, 3)],
+            id="a count that is behind is no growth, what grows from there is",
+        ),
     ],
 )
 def test_a_burst_of_drops_is_one_alert(heard: list[Heard], told: list[Alert]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import config
-from gateway.clean import LIMIT, MAX_REMEMBERED, MAX_TIME, Clean, Remembered
+from gateway.clean import LIMIT, MAX_REMEMBERED, MAX_TIME, Clean, Remembered, in_order
 from gateway.records import Readings
 from protocol.columns import decode
 from protocol.settings import Duration
@@ -93,6 +93,15 @@ def test_what_is_kept_leaves_in_order_of_series_and_time() -> None:
     kept, removed = Bench().feed(100, (2, 5, 1.0), (0, 9, 2.0), (1, 7, 3.0), (0, 8, 4.0))
     assert kept == [(0, 8, 4.0), (0, 9, 2.0), (1, 7, 3.0), (2, 5, 1.0)]
     assert removed == {}
+
+
+@pytest.mark.parametrize("highest", [0, (1 << 16) - 1, 1 << 16, config.MAX_SERIES - 1], ids="{:,}".format)
+def test_however_many_series_there_are_order_is_by_series_and_ties_by_arrival(highest: int) -> None:
+    series = np.array([highest, 0, highest, highest // 2, 0], np.int32)
+    order = np.argsort(series, kind="stable")
+    kept, repeated = in_order(Readings(series, np.arange(5), np.arange(5.0)))
+    assert repeated is None
+    assert [column.tolist() for column in kept] == [series[order].tolist(), order.tolist(), order.tolist()]
 
 
 def test_nothing_in_nothing_out() -> None:

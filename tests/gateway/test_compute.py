@@ -184,9 +184,14 @@ def saved(data: Path) -> tuple[bytes, bytes]:
     return state["before"], state["after"]
 
 
-async def test_a_state_that_is_damaged_begins_anew(site: Path) -> None:
+@pytest.mark.parametrize(
+    "damaged",
+    [b"\xc1", b"\x84\xa3job\xa1\xff\xa7attempt\x01\xa6before\xc4\x00\xa5after\xc4\x00"],
+    ids=["cut", "letters"],
+)
+async def test_a_state_that_is_damaged_begins_anew(site: Path, damaged: bytes) -> None:
     (site / "tasks").mkdir()
-    (site / "tasks" / "training.fg").write_bytes(b"\xc1")
+    (site / "tasks" / "training.fg").write_bytes(damaged)
     async with computing(site) as here:
         await kept(here, rogue("talking", state="training"))
         assert saved(site) == (b"", b"kept ")

@@ -72,13 +72,12 @@ def test_durations_and_sizes_are_text_with_units() -> None:
         ),
         pytest.param(
             SHORTEST + '[[window]]\nsize = "10s"\nhop = "3s"',
-            "g.toml: window[0].hop = '3000000000ns': expected a duration that divides size (10000000000ns) without "
-            "remainder",
+            "g.toml: window[0].hop = '3s': expected a duration that divides size (10s) without remainder",
             id="hop that does not divide",
         ),
         pytest.param(
             SHORTEST + '[[window]]\nsize = "100us"',
-            "g.toml: window[0].size = '100000ns': expected at least 1ms",
+            "g.toml: window[0].size = '100us': expected at least 1ms",
             id="windows too short to be told apart",
         ),
         pytest.param(
@@ -143,8 +142,18 @@ def test_durations_and_sizes_are_text_with_units() -> None:
             id="less than a question",
         ),
         pytest.param(
+            SHORTEST + "[cascade]\nper_hour = 9",
+            "g.toml: cascade.per_hour = 9: expected 0 without models.public_key: nobody could be asked, or believed",
+            id="questions whose answers nobody could believe",
+        ),
+        pytest.param(
+            SHORTEST.replace('"barn"', '"cloud"') + '[uplink]\nurl = "http://c"\ntoken_file = "t"',
+            "g.toml: name = 'cloud': expected not admin or cloud, which a cloud does not take",
+            id="a name that a cloud does not take",
+        ),
+        pytest.param(
             SHORTEST + '[cascade]\nwait = "8d"',
-            "g.toml: cascade.wait = '691200000000000ns': expected 0s to 7d",
+            "g.toml: cascade.wait = '8d': expected 0s to 7d",
             id="a question that never goes",
         ),
         pytest.param(
@@ -179,7 +188,7 @@ def test_durations_and_sizes_are_text_with_units() -> None:
         ),
         pytest.param(
             SHORTEST + '[uplink]\ncoarse = "0s"',
-            "g.toml: uplink.coarse = '0ns': expected at least 1ms",
+            "g.toml: uplink.coarse = '0s': expected at least 1ms",
             id="a coarse window of no length",
         ),
         pytest.param("name = ", "g.toml: (syntax) = ", id="not TOML"),

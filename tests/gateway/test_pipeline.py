@@ -291,6 +291,16 @@ async def test_drops_that_were_written_down_before_a_kill_and_not_told_raise_one
     assert [(one.series, one.rule, one.score) for one in alerted(tmp_path)] == [([], "broker", 30.0)]
 
 
+async def test_a_count_of_drops_that_is_behind_what_was_told_raises_no_alert(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    (tmp_path / "data").mkdir()
+    for drops in (Drops(70, 30), Drops(60, 20)):  # the second could not be replaced: the disk was full
+        (tmp_path / "data" / "broker.json").write_bytes(msgspec.json.encode(drops))
+        async with running(config) as gateway:
+            assert gateway.at.derive.drops == drops.total
+    assert [one.score for one in alerted(tmp_path)] == [30.0]
+
+
 async def test_a_changed_configuration_is_a_record_and_the_same_one_is_not(tmp_path: Path) -> None:
     config = configuration(tmp_path)
     changed = msgspec.structs.replace(config, window=(Window(size=Duration(80 * MS)),))

@@ -243,6 +243,10 @@ def test_what_holds_no_heads_gives_none(kept: bytes) -> None:
     assert heads_in(kept) == ()
 
 
+def test_a_memory_that_cannot_be_read_is_none() -> None:
+    assert train(Held(ROWS), b"junk")[1] == train(Held(ROWS))[1]
+
+
 def test_what_a_codec_left_out_is_owed_and_an_update_that_was_not_counted_is_owed_in_full() -> None:
     size = len(base().vector)
     _, first = train(Held(ROWS), codec="topk")

@@ -341,6 +341,16 @@ async def test_a_busy_cloud_is_left_alone_as_long_as_it_says(tmp_path: Path) -> 
         assert [why for connected, why in here.states if not connected] == ["the cloud answers 429"] * 2
 
 
+async def test_why_the_cloud_is_away_is_logged_when_it_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cloud = Cloud(500, 500, 503, 503, 500, Session.serve)
+    async with world(tmp_path, cloud, lanes=("alerts",)) as here:
+        await here.until_stored("alerts 1")
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said == [f"uplink: the cloud answers {status}" for status in (500, 503, 500)]
+
+
 @pytest.mark.parametrize("slow", [False, True], ids=["by the next attempt", "by the probe that cuts a back-off short"])
 async def test_a_cloud_that_is_away_at_start_is_found_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, slow: bool

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
 
 from cloud.tokens import Tokens
@@ -39,6 +40,11 @@ class Cloud:
     def public_key(self) -> str:
         """The key that gateways pin, in hexadecimal digits."""
         return Tokens.open(self.directory / "data").signer().public.hex()
+
+    @property
+    def admin(self) -> str:
+        """The admin's token."""
+        return Tokens.open(self.directory / "data").token_file("admin").read_text().strip()
 
     @property
     def path(self) -> Path:
@@ -73,6 +79,15 @@ class Cloud:
         """Give the JSON that a path answers; None while nobody does."""
         answer = await get(f"http://127.0.0.1:{self.port}{path}")
         return json.loads(answer) if answer else None
+
+    async def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Give the JSON that the admin is answered."""
+        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {self.admin}"}) as session:
+            url = f"http://127.0.0.1:{self.port}{path}"
+            async with session.request(method, url, json=body) as answer:
+                found = await answer.json()
+                assert answer.status == 200, found
+                return found
 
     async def series(self, gateway: str) -> dict[str, int]:
         """Give a gateway's series by name."""

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from cli.ask import Asked, ask
 from cli.broker import EmbeddedBroker
-from cloud.tokens import Tokens
 from gateway.past import JournalPast
 from learning import classifier, features, spread
 from learning.models import Batch
@@ -88,8 +87,8 @@ class Pump:
 
 async def told(cloud: Cloud, path: str, query: dict[str, object], content: bytes | None = None) -> Any:
     """Ask the cloud to do something, as its operator."""
-    token = Tokens.open(cloud.directory / "data").token_file("admin").read_text().strip()
-    return await asyncio.to_thread(ask, Asked(f"http://127.0.0.1:{cloud.port}", token), path, query, "POST", content)
+    where = Asked(f"http://127.0.0.1:{cloud.port}", cloud.admin)
+    return await asyncio.to_thread(ask, where, path, query, "POST", content)
 
 
 async def count(gateway: Gateway, name: str) -> float:

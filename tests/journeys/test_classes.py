@@ -15,7 +15,6 @@ import numpy as np
 
 from cli.ask import Asked, ask
 from cli.broker import EmbeddedBroker
-from cloud.tokens import Tokens
 from gateway.classify.drift import BLOCK, REFERENCE
 from protocol.errors import CloudRefused
 from protocol.mqtt import MqttBus
@@ -89,8 +88,7 @@ async def hearing(broker: str, name: str) -> AsyncIterator[list[dict[str, Any]]]
 
 async def begun(cloud: Cloud) -> bool:
     """Ask for a run; False while too few gateways are there."""
-    token = Tokens.open(cloud.directory / "data").token_file("admin").read_text().strip()
-    where = Asked(f"http://127.0.0.1:{cloud.port}", token)
+    where = Asked(f"http://127.0.0.1:{cloud.port}", cloud.admin)
     try:
         await asyncio.to_thread(ask, where, "/v1/train", {"name": "state"}, "POST")
     except CloudRefused:

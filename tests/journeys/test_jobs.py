@@ -8,32 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import numpy as np
 import pytest
 
 from cli.broker import EmbeddedBroker
-from cloud.tokens import Tokens
-from tests.journeys.fleet import Fleet, running
+from tests.journeys.fleet import MS, Fleet, running
 from tests.journeys.messages import send
 from tests.journeys.site import Site
 from tests.waiting import until
 
-MS = 10**6
-
 
 class Askers(Fleet):
     """A cloud that runs jobs, and gateways with raw history."""
-
-    async def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Ask as the admin."""
-        token = Tokens.open(self.cloud.directory / "data").token_file("admin").read_text().strip()
-        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
-            url = f"http://127.0.0.1:{self.cloud.port}{path}"
-            async with session.request(method, url, json=body) as answer:
-                found = await answer.json()
-                assert answer.status == 200, found
-                return found
 
     async def online(self, *sites: Site) -> None:
         """Wait until the cloud sees exactly these gateways online."""
@@ -77,11 +63,11 @@ async def test_moments_and_quantiles_over_two_gateways_are_those_of_all_readings
     async with fleet.cloud.running(), running(*sites):
         values = np.concatenate([await measure(site, seed) for seed, site in enumerate(sites)])
         await fleet.online(*sites)
-        plan = await fleet.call("POST", "/v1/plan", {"work": "moments"})
+        plan = await fleet.cloud.call("POST", "/v1/plan", {"work": "moments"})
         assert [(step["gateway"], step["where"]) for step in plan["steps"]] == [(s.name, "gateway") for s in sites]
         names = {}
         for work in ("moments", "quantiles"):
-            begun = await fleet.call("POST", "/v1/jobs", {"work": work, "series": ["*/x"], "last": "1h"})
+            begun = await fleet.cloud.call("POST", "/v1/jobs", {"work": work, "series": ["*/x"], "last": "1h"})
             found = await fleet.ended(begun["id"])
             names[work] = begun["id"]
             assert (found["state"], found["reason"], found["complete"]) == ("done", "", 1.0), found
@@ -106,7 +92,7 @@ async def test_a_gateway_that_is_killed_in_between_answers_when_it_is_back(fleet
         values = [await measure(site, seed) for seed, site in enumerate(sites)]
         await fleet.online(*sites)
         await gateways[1].kill()
-        begun = await fleet.call("POST", "/v1/jobs", {"work": "moments", "deadline": "90s"})
+        begun = await fleet.cloud.call("POST", "/v1/jobs", {"work": "moments", "deadline": "90s"})
 
         async def one_has_answered() -> bool:
             return bool((await fleet.cloud.ask(f"/v1/jobs/{begun['id']}"))["done"] == 1)
@@ -127,7 +113,7 @@ async def test_at_the_deadline_the_result_says_who_is_missing_and_a_killed_cloud
                 await fleet.online(*sites)
             values = await measure(sites[0], 0)
             await fleet.online(sites[0])
-            begun = await fleet.call("POST", "/v1/jobs", {"work": "moments", "deadline": "6s"})
+            begun = await fleet.cloud.call("POST", "/v1/jobs", {"work": "moments", "deadline": "6s"})
             await cloud.kill()
         async with fleet.cloud.running():
             found = await fleet.ended(begun["id"])

@@ -53,7 +53,6 @@ async def test_an_onnx_file_is_tried_and_promoted_and_classifies(
     fleet = Fleet(tmp_path, embedded_broker.url, free_port, CLOUD)
     cloud, barn, mill = fleet.cloud, fleet.site("barn"), fleet.site("mill")
     pump, file = Pump(barn), tmp_path / "swings.onnx"
-    file.write_bytes(swings())
     push = ("cloud", "models", "push", str(file), "state", str(cloud.path))
 
     async def verdict() -> Any:
@@ -67,6 +66,10 @@ async def test_an_onnx_file_is_tried_and_promoted_and_classifies(
 
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(cloud.running())
+        file.write_bytes(b"no model")
+        code, why = await said(*push)  # although nobody is there to try it
+        assert (code, "send an ONNX file" in why) == (1, True), why
+        file.write_bytes(swings())
         gateway = await stack.enter_async_context(barn.gateway())
         heard = await stack.enter_async_context(hearing(embedded_broker.url, barn.name))
         await gateway.ready()

@@ -8,11 +8,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from cli.broker import EmbeddedBroker
-from cloud.tokens import Tokens
 from tests.journeys.cloud_process import Cloud, agree
 from tests.journeys.fleet import BUS
 from tests.journeys.kept import check_whole
@@ -77,14 +75,8 @@ def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def begin(cloud: Cloud, work: str) -> str:
     """Begin a job, and give its name."""
-    token = Tokens.open(cloud.directory / "data").token_file("admin").read_text().strip()
-    headers = {"Authorization": f"Bearer {token}"}
-    async with aiohttp.ClientSession(headers=headers) as session:
-        url = f"http://127.0.0.1:{cloud.port}/v1/jobs"
-        async with session.post(url, json={"work": work}) as answer:
-            begun: dict[str, str] = await answer.json()
-            assert answer.status == 200, begun
-            return begun["id"]
+    begun: dict[str, str] = await cloud.call("POST", "/v1/jobs", {"work": work})
+    return begun["id"]
 
 
 async def tried(cloud: Cloud, job: str) -> tuple[str, str] | None:

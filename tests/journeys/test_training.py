@@ -40,6 +40,16 @@ class Learners(Fleet):
         said = await self.cloud.ask("/v1/trainings")
         return dict(said["trainings"][0]) if "trainings" in said else {}
 
+    async def ended(self) -> dict[str, Any]:
+        """Wait for the end of a run, and give what is said then."""
+
+        async def ended() -> dict[str, Any] | None:
+            found = await self.training()
+            return found if found.get("verdict") else None
+
+        found: dict[str, Any] = await until(ended, "the run ends", within=60)
+        return found
+
     async def applied(self, name: str) -> set[str]:
         """Give the gateways that say they have applied the model."""
         models = (await self.cloud.ask("/v1/models"))["models"]
@@ -56,12 +66,7 @@ async def test_gateways_learn_together_and_what_they_learnt_comes_back(
         for seed, site in enumerate(sites):
             await measure(site, seed)
         async with fleet.cloud.running():
-
-            async def ended() -> Any:
-                found = await fleet.training()
-                return found if found.get("verdict") else None
-
-            found = await until(ended, "the run ends", within=60)
+            found = await fleet.ended()
             names = [site.name for site in sites]
             assert [(one["stage"], one["round"], sorted(one["answered"])) for one in found["history"]] == [
                 *[("survey", 0, names), ("round", 1, names), ("round", 2, names), ("trial", 3, names)]
@@ -84,12 +89,7 @@ async def test_a_run_ends_when_its_privacy_budget_is_spent_and_no_other_begins(
         for seed, site in enumerate(sites):
             await measure(site, seed)
         async with fleet.cloud.running():
-
-            async def ended() -> Any:
-                found = await fleet.training()
-                return found if found.get("verdict") else None
-
-            found = await until(ended, "the run ends", within=60)
+            found = await fleet.ended()
             assert [(one["stage"], one["round"]) for one in found["history"]] == [
                 *[("survey", 0), ("round", 1), ("trial", 2)]
             ]

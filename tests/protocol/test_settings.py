@@ -8,7 +8,17 @@ import msgspec
 import pytest
 
 from protocol.errors import ConfigurationRefused
-from protocol.settings import UNITS_BYTES, UNITS_NS, Duration, Section, Size, convert, parse_quantity, parse_toml
+from protocol.settings import (
+    UNITS_BYTES,
+    UNITS_NS,
+    Duration,
+    Section,
+    Size,
+    convert,
+    parse_quantity,
+    parse_toml,
+    written,
+)
 
 
 class Inner(Section, frozen=True):
@@ -78,3 +88,12 @@ def test_a_good_file_is_one_value() -> None:
     assert convert(parse_toml(text, ""), Outer, "") == Outer(
         name="a", inner=Inner(wait=Duration(2 * 10**9), room=Size(1000)), limits={"x": 3}
     )
+
+
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [(0, "0s"), (1, "1ns"), (1_500_000, "1500us"), (10**9, "1s"), (90 * 10**9, "90s"), (7200 * 10**9, "2h")],
+)
+def test_a_duration_is_told_as_one_would_write_it(ns: int, text: str) -> None:
+    assert written(ns) == text
+    assert parse_quantity(text, UNITS_NS, "") == ns

@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import aiohttp
-
 from cli.broker import EmbeddedBroker
-from cloud.tokens import Tokens
 from tests.bench.jobs.history import S
 from tests.faults.proxy import Fault, Proxy, proxy_to
 from tests.journeys.cloud_process import Cloud
@@ -54,22 +51,12 @@ class Fleet:
         for link in self.links:
             link.turn(Fault(rate=rate))
 
-    async def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Ask the cloud as its admin."""
-        token = Tokens.open(self.cloud.directory / "data").token_file("admin").read_text().strip()
-        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
-            url = f"http://127.0.0.1:{self.cloud.port}{path}"
-            async with session.request(method, url, json=body) as answer:
-                found = await answer.json()
-                assert answer.status == 200, found
-                return found
-
     async def run(self, asked: dict[str, Any]) -> Ran:
         """Plan a job, then run it to its end; nothing else goes up meanwhile."""
         await self.quiet()
-        plan = await self.call("POST", "/v1/plan", asked)
+        plan = await self.cloud.call("POST", "/v1/plan", asked)
         before, began = self.up, time.monotonic()
-        begun = await self.call("POST", "/v1/jobs", asked)
+        begun = await self.cloud.call("POST", "/v1/jobs", asked)
 
         async def ended() -> Any:
             found = await self.cloud.ask(f"/v1/jobs/{begun['id']}")
