@@ -92,12 +92,16 @@ def check(config_file: Path) -> int:
 
 
 def _look_for(settings: CloudConfig, config_file: Path) -> Compute | None:
-    """Refuse standing jobs whose work is not installed here, and give the cluster that merges, if one is to."""
+    """Refuse what is not here, work of jobs or larger models, and give the cluster that merges, if one is to."""
     with put_to_use(config_file):
         if settings.job:
             from cloud.standing import check  # noqa: PLC0415 - loaded when needed
 
             check(settings.job)
+        if settings.cascade:
+            from cloud.cascade import usable  # noqa: PLC0415 - the same
+
+            usable(settings.cascade)
         if not settings.compute.scheduler:
             return None
         from cloud.compute import choose  # noqa: PLC0415 - the same

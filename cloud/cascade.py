@@ -79,9 +79,7 @@ class Cascade:
         counters: Counters,
     ) -> None:
         self._settings = {one.model: one for one in settings}
-        self._files = {one.model: read_large(one) for one in settings if one.file}
-        for one in settings:
-            check_installed(one)
+        self._files = usable(settings)
         self._store, self._signer, self._clock, self._counters = store, signer, clock, counters
         self._unheard: dict[tuple[str, str], list[Answer]] = {}  # by gateway and model
         self._changed: set[tuple[str, str]] = set()
@@ -216,16 +214,21 @@ def _row(answers: list[Answer]) -> bytes | None:
     return msgspec.msgpack.encode(answers) if answers else None
 
 
-def check_installed(settings: Settings) -> None:
-    """ConfigurationRefused if what is named is not installed here."""
+def usable(settings: tuple[Settings, ...]) -> dict[str, Scorer]:
+    """Give larger models that are files, by whom they answer for; ConfigurationRefused if one is of no use here."""
+    for one in settings:
+        _check_installed(one)
+    return {one.model: _read(one) for one in settings if one.file}
+
+
+def _check_installed(settings: Settings) -> None:
     known = sorted(set(installed.model_kinds()) - set(MODELS))
     if not settings.file and settings.large not in known:
         expectation = f"one that is installed ({', '.join(known) or 'there is none'}), or a path with a / in it"
         raise ConfigurationRefused("cascade.large", settings.large, expectation)
 
 
-def read_large(settings: Settings) -> Scorer:
-    """Read the file of a larger model; ConfigurationRefused if that cannot be."""
+def _read(settings: Settings) -> Scorer:
     try:
         content = Path(settings.file).read_bytes()
         scorer.CHECKS[scorer.schema_of(content)](content)

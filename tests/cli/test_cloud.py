@@ -101,6 +101,19 @@ def test_check_says_what_a_privacy_budget_covers_and_that_there_are_few(
     assert worry.startswith("  privacy   pumps: warning: 10 gateways, fewer than 100: noise on each number")
 
 
+@pytest.mark.parametrize(
+    ("large", "why"),
+    [("nope", "one that is installed (there is none), or a path"), ("./nope.fg", "a readable file (No such file")],
+)
+def test_check_refuses_a_larger_model_that_is_not_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], large: str, why: str
+) -> None:
+    path = tmp_path / "cloud.toml"
+    path.write_text(f'data = "d"\n[bus]\nurl = "mqtt://127.0.0.1:1"\n[[cascade]]\nmodel = "s"\nlarge = "{large}"\n')
+    assert main.run(["cloud", "check", str(path)]) == 78
+    assert why in capsys.readouterr().err
+
+
 def test_check_says_that_a_cluster_is_not_reached(
     tmp_path: Path,
     free_port: Callable[[], int],
