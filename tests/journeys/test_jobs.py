@@ -64,7 +64,7 @@ async def test_moments_and_quantiles_over_two_gateways_are_those_of_all_readings
         values = np.concatenate([await measure(site, seed) for seed, site in enumerate(sites)])
         await fleet.online(*sites)
         plan = await fleet.cloud.call("POST", "/v1/plan", {"work": "moments"})
-        assert [(step["gateway"], step["where"]) for step in plan["steps"]] == [(s.name, "gateway") for s in sites]
+        assert {step["gateway"]: step["where"] for step in plan["steps"]} == {s.name: "gateway" for s in sites}
         names = {}
         for work in ("moments", "quantiles"):
             begun = await fleet.cloud.call("POST", "/v1/jobs", {"work": work, "series": ["*/x"], "last": "1h"})
